@@ -1,0 +1,1 @@
+"""The browser side: runs, live metrics, verdicts. Start with `python -m dashboard --help`."""

@@ -1,0 +1,229 @@
+"""Every option of a training run. The command line, config files, run.json and the dashboard's forms come from here.
+
+Names are unique over all groups, so that the command line is flat (`--batch_size`, or `--batch-size`) and a config file
+may be flat or grouped. Names that the older trainer had are kept.
+"""
+
+import difflib
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from shared.errors import InputError
+
+
+class Group(BaseModel):
+    """A group of options; unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", validate_default=True)
+
+
+class DataConfig(Group):
+    """What is trained on, and how it is loaded"""
+
+    data_dir: str = Field(default="prepared/demo", description="prepared data set, or a folder in the older patient_ehr layout")
+    params_map_path: str | None = Field(default=None, description="older layout: stats.csv (default: beside patient_ehr)")
+    label_path: str | None = Field(default=None, description="older layout: oc.csv (default: beside patient_ehr)")
+    label: str = Field(default="in_hospital_mortality", description="outcome column to predict")
+    batch_size: int = Field(default=4, ge=1, description="stays per batch")
+    max_sequence_length: int | None = Field(default=1000, ge=1, description="most recent sets kept per stay ('none': all)")
+    num_workers: int | None = Field(default=None, ge=0, description="loader processes ('none': 8, at most cores - 1; 0 on CPU)")
+    pin_memory: bool | None = Field(default=None, description="page-locked batches ('none': on with a GPU)")
+    persistent_workers: bool = Field(default=True, description="keep loader processes between epochs")
+    use_dynamic_padding: bool = Field(
+        default=True, description="pad to the longest stay of the batch, not to max_sequence_length"
+    )
+
+
+class ModelConfig(Group):
+    """The network"""
+
+    latent_dim: int = Field(default=128, ge=1, description="latent dimensions per level")
+    levels: int = Field(default=2, ge=1, le=4, description="levels of latents, each conditioned on those above")
+    width: int = Field(default=128, ge=8, description="width of the set encoder, transformer and decoder")
+    embedding_dim: int | None = Field(
+        default=None, ge=1, description="size of variable embeddings ('none': width, or cached.csv's)"
+    )
+    set_attention: Literal["full", "induced"] = Field(
+        default="full", description="attention inside a set: all pairs, or induced"
+    )
+    inducing_points: int = Field(default=16, ge=1, description="inducing points of induced set attention (m)")
+    set_heads: int = Field(default=2, ge=1, description="attention heads inside a set")
+    transformer_layers: int = Field(default=2, ge=1, description="layers of the causal transformer over sets")
+    transformer_heads: int = Field(default=4, ge=1, description="attention heads of the transformer")
+    dropout: float = Field(default=0.1, ge=0, lt=1, description="dropout in the transformer and the classifier")
+    decoder: Literal["likelihood", "chamfer"] = Field(default="likelihood", description="set decoder and its loss")
+    decoder_input: Literal["state", "latent"] = Field(
+        default="state", description="what is decoded: the causal state over sampled latents, or the set's own latent alone"
+    )
+    carry_forward: bool = Field(
+        default=True, description="classifier also reads each variable's last value, its age and whether it was ever measured"
+    )
+
+
+class LossConfig(Group):
+    """The objective"""
+
+    beta_schedule: Literal["linear", "constant", "cyclical"] = Field(default="linear", description="how beta moves")
+    beta_max: float = Field(default=0.1, ge=0, description="largest weight of the KL term")
+    beta_warmup_steps: int = Field(default=5000, ge=0, description="steps from 0 to beta_max (linear), or per cycle (cyclical)")
+    beta_cycle_ramp: float = Field(default=0.5, gt=0, le=1, description="share of a cycle that rises (cyclical)")
+    free_bits: float = Field(default=0.1, ge=0, description="KL floor in nats; the unclamped KL is always logged")
+    free_bits_mode: Literal["dimension", "set"] = Field(default="dimension", description="floor per dimension, or per set")
+    chamfer_weights: tuple[float, float, float] = Field(
+        default=(1.0, 1.0, 1.0), description="direction, magnitude and full term of the Chamfer loss"
+    )
+    recon_weight: float = Field(default=1.0, ge=0, description="weight of reconstruction (and of KL with it)")
+    prediction_weight: float = Field(default=1.0, ge=0, description="weight of the outcome loss")
+    loss_weighting: Literal["fixed", "dynamic"] = Field(
+        default="fixed", description="dynamic: weights learned from task uncertainty (Kendall et al. 2018)"
+    )
+    prediction_loss: Literal["cross_entropy", "focal"] = Field(default="cross_entropy", description="outcome loss")
+    focal_gamma: float = Field(default=2.0, ge=0, description="focusing of the focal loss")
+    positive_weight: Literal["none", "balanced"] = Field(
+        default="none", description="weight positives by negatives / positives"
+    )
+    label_smoothing: float = Field(default=0.0, ge=0, lt=0.5, description="label smoothing (the older trainer used 0.1)")
+
+
+class OptimConfig(Group):
+    """The optimizer"""
+
+    learning_rate: float = Field(default=3e-4, gt=0, description="peak learning rate of AdamW")
+    weight_decay: float = Field(default=0.01, ge=0, description="decoupled weight decay of matrices")
+    lr_schedule: Literal["constant", "cosine"] = Field(default="cosine", description="after warm-up: hold, or decay to 1 %")
+    lr_warmup_steps: int = Field(default=200, ge=0, description="steps of linear warm-up")
+    gradient_clip_val: float = Field(default=0.5, ge=0, description="largest gradient norm (0: no clipping)")
+    gradient_accumulation_steps: int = Field(default=2, ge=1, description="batches per optimizer step")
+
+
+class TrainerConfig(Group):
+    """Stages, devices and the length of training"""
+
+    stage: Literal["pretrain", "train", "finetune"] = Field(
+        default="train", description="pretrain: sets only; train: all; finetune: classifier on frozen features"
+    )
+    init_from: str | None = Field(default=None, description="checkpoint whose weights to start from")
+    freeze_ratio: float = Field(
+        default=0.0, ge=0, le=1, description="share of the set encoder's blocks frozen, input side first"
+    )
+    max_epochs: int = Field(default=50, ge=1, description="epochs")
+    max_steps: int | None = Field(default=None, ge=1, description="stop after this many optimizer steps")
+    accelerator: Literal["auto", "cpu", "gpu"] = Field(default="auto", description="device kind")
+    devices: int = Field(default=1, ge=1, description="number of devices")
+    precision: Literal["auto", "32", "bf16-mixed", "16-mixed"] = Field(
+        default="auto", description="auto: bf16-mixed where the GPU has it, else 16-mixed; 32 on a CPU"
+    )
+    compile_model: bool = Field(default=False, description="torch.compile the network")
+    val_check_interval: float = Field(default=0.1, gt=0, le=1, description="validate every this share of an epoch")
+    limit_val_batches: float = Field(default=0.1, gt=0, le=1, description="share of validation stays used while training")
+    early_stopping_patience: int = Field(
+        default=0, ge=0, description="validations without a better AUROC before stopping (0: off)"
+    )
+    checkpoint_every_n_steps: int = Field(default=500, ge=1, description="steps between writes of last.ckpt")
+    seed: int = Field(default=0, ge=0, description="seed of weights, order and noise")
+    cpu_threads: int | None = Field(default=None, ge=1, description="threads of the CPU backend ('none': all cores)")
+    resume_from_checkpoint: str | None = Field(default=None, description="checkpoint or run folder to go on from")
+
+
+class MonitorConfig(Group):
+    """Watching the posterior"""
+
+    disable_metrics_monitoring: bool = Field(default=False, description="no posterior metrics at all")
+    fast_detection: bool = Field(default=False, description="probe every 100 steps, plot every 1,000 (standard: 200, 2,000)")
+    update_frequency: int | None = Field(default=None, ge=1, description="steps between probe evaluations")
+    plot_frequency: int | None = Field(default=None, ge=1, description="steps between four-panel pictures")
+    window_size: int = Field(default=50, ge=2, description="steps over which batch statistics are pooled")
+    probe_patients: int = Field(default=256, ge=2, description="validation stays in the fixed probe set")
+    probe_time_budget: float = Field(default=0.02, gt=0, le=1, description="largest share of training time spent on probes")
+
+
+class OutputConfig(Group):
+    """Where the run goes"""
+
+    output_dir: str = Field(default="runs", description="folder that holds all runs")
+    run_name: str | None = Field(
+        default=None, description="name of the run (default: data set and stage); a timestamp is added"
+    )
+    log_dir: str | None = Field(default=None, description="where the monitor's pictures go (default: plots/ in the run)")
+    verbose: bool = Field(default=False, description="also print every probe evaluation")
+
+
+class TrainConfig(Group):
+    """All options of `python -m backend train`."""
+
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    loss: LossConfig = LossConfig()
+    optim: OptimConfig = OptimConfig()
+    trainer: TrainerConfig = TrainerConfig()
+    monitor: MonitorConfig = MonitorConfig()
+    output: OutputConfig = OutputConfig()
+
+
+def group_of_option() -> dict[str, str]:
+    """Option name to the name of its group. Names are unique over groups (a test checks it)."""
+    return {
+        option: group for group, field in TrainConfig.model_fields.items() for option in field.default.__class__.model_fields
+    }
+
+
+def build_config(values: dict[str, Any], *, where: str = "options", base: TrainConfig | None = None) -> TrainConfig:
+    """A checked configuration from flat (`batch_size`) or grouped (`data: {batch_size}`) values laid over `base`.
+
+    Raises:
+        InputError: an unknown key (with the nearest valid one) or a bad value (with its dotted key, as `optim.lr`).
+    """
+    groups = group_of_option()
+    merged = (base or TrainConfig()).model_dump()
+    for key, value in values.items():
+        name = key.replace("-", "_")
+        if name in merged and isinstance(value, dict):
+            for given, inner in value.items():
+                option = given.replace("-", "_")
+                if groups.get(option) != name:
+                    raise _unknown(f"{name}.{option}", option, groups, where)
+                merged[name][option] = inner
+        elif name in groups:
+            merged[groups[name]][name] = value
+        else:
+            raise _unknown(name, name, groups, where)
+    try:
+        return TrainConfig.model_validate(merged)
+    except ValidationError as error:
+        lines = [
+            f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}, got {item['input']!r}" for item in error.errors()
+        ]
+        raise InputError(f"{where}: " + "; ".join(lines)) from error
+
+
+def _unknown(shown: str, name: str, groups: dict[str, str], where: str) -> InputError:
+    near = difflib.get_close_matches(name, groups, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else "see `python -m backend train --help`"
+    return InputError(f"{where}: unknown option {shown!r}; {hint}")
+
+
+def read_config_file(path: Path) -> dict[str, Any]:
+    """Values of a `.toml` or `.json` config file (a run's `run.json` also serves: its `config` is taken).
+
+    Raises:
+        InputError: missing, of another kind, or not parseable; the message has the line.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        if path.suffix == ".json":
+            values = orjson.loads(text)
+        elif path.suffix == ".toml":
+            values = tomllib.loads(text)
+        else:
+            raise InputError(f"{path}: a config file ends in .toml or .json")
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, orjson.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: {error}") from error
+    if not isinstance(values, dict):
+        raise InputError(f"{path}: expected a table of options")
+    return values["config"] if path.name == "run.json" and "config" in values else values

@@ -1,0 +1,82 @@
+"""Where everything in a run directory lies. The only place that spells its file names."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+SCHEMA_VERSION = 1
+"""Written into every file of a run; a reader names an unknown one and does not guess."""
+
+CHECKPOINT_KINDS = ("last", "best", "final", "interrupted", "error")
+
+
+@dataclass(frozen=True)
+class RunLayout:
+    """The files of one run, all below `root`, so that a run can be copied, archived or deleted as one folder."""
+
+    root: Path
+
+    @property
+    def run_json(self) -> Path:
+        """`RunInfo`: configuration, versions, device, data fingerprint, state."""
+        return self.root / "run.json"
+
+    @property
+    def heartbeat(self) -> Path:
+        """`Heartbeat`, replaced atomically about once a second."""
+        return self.root / "heartbeat.json"
+
+    @property
+    def metrics(self) -> Path:
+        """One line per optimizer step, each with an integer `step`; append-only."""
+        return self.root / "metrics.jsonl"
+
+    @property
+    def evaluations(self) -> Path:
+        """One line per validation or probe evaluation (`kind`), each with the `step` it was made after."""
+        return self.root / "evaluations.jsonl"
+
+    @property
+    def events(self) -> Path:
+        """`Event` lines: state changes, verdicts, checkpoints, warnings, errors."""
+        return self.root / "events.jsonl"
+
+    @property
+    def console(self) -> Path:
+        """What the training process printed."""
+        return self.root / "console.log"
+
+    @property
+    def checkpoints(self) -> Path:
+        """`*.ckpt`, each with a readable `*.json` sidecar of the same stem."""
+        return self.root / "checkpoints"
+
+    @property
+    def plots(self) -> Path:
+        """Four-panel pictures that the posterior monitor draws."""
+        return self.root / "plots"
+
+    def posterior(self, step: int) -> Path:
+        """Per-dimension posterior snapshot after `step`."""
+        return self.root / "posterior" / f"step-{step:09d}.parquet"
+
+    def latents(self, step: int) -> Path:
+        """Probe-set latents after `step`."""
+        return self.root / "latents" / f"step-{step:09d}.parquet"
+
+    def reconstruction(self, step: int) -> Path:
+        """Per-event reconstruction errors on the probe set after `step`."""
+        return self.root / "reconstruction" / f"step-{step:09d}.parquet"
+
+    def snapshots(self, kind: str) -> list[tuple[int, Path]]:
+        """All (step, path) of one kind ("posterior", "latents", "reconstruction"), oldest first."""
+        found = (self.root / kind).glob("step-*.parquet")
+        return sorted((int(path.stem.removeprefix("step-")), path) for path in found)
+
+
+def iter_runs(output_dir: Path) -> Iterator[RunLayout]:
+    """Every folder directly under `output_dir` that holds a run, in name order; dot folders are skipped."""
+    for child in sorted(output_dir.iterdir()) if output_dir.is_dir() else ():
+        layout = RunLayout(child)
+        if child.is_dir() and not child.name.startswith(".") and layout.run_json.exists():
+            yield layout

@@ -1,0 +1,87 @@
+"""The catalogue of everything measured: name, unit and meaning. Writers use these names, charts these words."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One measured quantity, as a person reads it."""
+
+    label: str
+    unit: str
+    help: str
+
+
+TRAINING: dict[str, Metric] = {
+    "loss": Metric("Total loss", "weighted nats", "What the optimizer minimises: reconstruction + beta * KL + prediction."),
+    "recon": Metric("Reconstruction loss", "nats / set", "Negative log likelihood of a set given its latent (or Chamfer)."),
+    "kl": Metric("KL divergence", "nats / set", "KL from posterior to prior, unclamped and unweighted, mean over sets."),
+    "kl_loss": Metric("KL in the loss", "nats / set", "The KL after free bits, before beta. A floor hides collapse here."),
+    "prediction": Metric("Prediction loss", "nats", "Outcome loss: cross-entropy or focal, over labelled stays."),
+    "elbo": Metric("ELBO", "nats / set", "-(reconstruction + KL), with the unclamped KL: a lower bound on log p(set)."),
+    "beta": Metric("Beta", "", "Weight of the KL term; rises from 0 to its maximum during warm-up."),
+    "lr": Metric("Learning rate", "", "Learning rate of the first parameter group."),
+    "grad_norm": Metric("Gradient norm", "", "Global L2 norm before clipping."),
+    "weight_recon": Metric("Weight of reconstruction", "", "Weight of the reconstruction term in the loss."),
+    "weight_prediction": Metric("Weight of prediction", "", "Weight of the prediction term in the loss."),
+    "step_s": Metric("Step time", "s", "Wall-clock time of one optimizer step, loading included."),
+    "stays": Metric("Stays", "stays / step", "Stays in the step, over all accumulated batches."),
+    "sets": Metric("Sets", "sets / step", "Observed sets in the step: the sample size of the posterior figures."),
+    "kl_max_dim": Metric("Largest KL of a dimension", "nats", "KL of the most informative latent dimension."),
+    "posterior_variance": Metric(
+        "Posterior variance",
+        "",
+        "Mean of exp(logvar). 1 is the prior: near 1 in every dimension means collapse, small means informative.",
+    ),
+    "active_units": Metric(
+        "Active units",
+        "units",
+        "Latent dimensions with Var(mu) > 0.01 over the last window of steps (Burda et al. 2016); empty below 32 stays.",
+    ),
+    "active_ratio": Metric("Active units", "share", "Active units over all latent dimensions."),
+    "active_ratio_variance": Metric(
+        "Variance 'activity'",
+        "share",
+        "Share of dimensions with mean variance > 0.01, the older rule. Reads 1 at total collapse: recorded, never an alarm.",
+    ),
+    "mi_gauss": Metric(
+        "Information bound",
+        "nats / set",
+        "Sum over dimensions of 1/2 [log(Var mu + E s2) - E log s2]: an upper bound on I(x; z). Near 0 proves collapse.",
+    ),
+}
+
+PROBE: dict[str, Metric] = {
+    "kl": TRAINING["kl"],
+    "mi_gauss": TRAINING["mi_gauss"],
+    "active_units": Metric("Active units", "units", "Latent dimensions with Var(mu) > 0.01 on the fixed probe set."),
+    "active_ratio": TRAINING["active_ratio"],
+    "active_ratio_variance": TRAINING["active_ratio_variance"],
+    "posterior_variance": TRAINING["posterior_variance"],
+    "recon": TRAINING["recon"],
+    "decoder_reliance": Metric(
+        "Decoder reliance",
+        "relative",
+        "How much worse the reconstruction gets when latents are swapped between patients. 0: the decoder ignores them.",
+    ),
+    "var_between": Metric("Variance between patients", "", "Mean over dimensions of Var over patients of the mean mu."),
+    "var_within": Metric("Variance within patients", "", "Mean over dimensions of the variance of mu over one stay."),
+    "patients": Metric("Probe patients", "stays", "Sample size of the probe."),
+    "sets": TRAINING["sets"],
+    "latent_dims": Metric("Latent dimensions", "units", "Number of latent dimensions, over all levels."),
+    "probe_s": Metric("Probe time", "s", "Wall-clock time of the probe evaluation."),
+}
+
+VALIDATION: dict[str, Metric] = {
+    "auroc": Metric("AUROC", "", "Area under the ROC curve. 0.5 is chance, 0.7 to 0.8 good, over 0.9 excellent."),
+    "auprc": Metric("AUPRC", "", "Area under the precision-recall curve. Chance is the share of positives."),
+    "accuracy": Metric("Accuracy", "share", "Share of stays classified right at 0.5; compare with the majority share."),
+    "positives": Metric("Share of positives", "share", "Share of labelled validation stays with the outcome."),
+    "loss": TRAINING["loss"],
+    "recon": TRAINING["recon"],
+    "kl": TRAINING["kl"],
+    "prediction": TRAINING["prediction"],
+    "elbo": TRAINING["elbo"],
+    "stays": Metric("Validation stays", "stays", "Stays evaluated."),
+    "labelled": Metric("Labelled stays", "stays", "Stays with a known outcome: the sample size of AUROC."),
+}

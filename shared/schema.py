@@ -1,0 +1,125 @@
+"""The records that cross the border between the trainer and everything that reads its runs."""
+
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from shared.layout import SCHEMA_VERSION
+
+
+def now() -> datetime:
+    """The current time in UTC; every time in a run directory is UTC and ISO 8601."""
+    return datetime.now(UTC)
+
+
+class Record(BaseModel):
+    """A versioned record. Fields added by a later minor version are kept, an unknown version is an error."""
+
+    model_config = ConfigDict(extra="allow", ser_json_inf_nan="null")
+
+    schema_version: int = SCHEMA_VERSION
+
+
+class RunState(StrEnum):
+    """The life of a run. What a dead process left as `running` is told apart by its heartbeat."""
+
+    CREATED = "created"
+    RUNNING = "running"
+    FINISHED = "finished"
+    INTERRUPTED = "interrupted"
+    FAILED = "failed"
+
+
+ALLOWED_TRANSITIONS: dict[RunState, set[RunState]] = {
+    RunState.CREATED: {RunState.RUNNING, RunState.INTERRUPTED, RunState.FAILED},
+    RunState.RUNNING: {RunState.RUNNING, RunState.FINISHED, RunState.INTERRUPTED, RunState.FAILED},
+    RunState.FINISHED: {RunState.RUNNING},
+    RunState.INTERRUPTED: {RunState.RUNNING},
+    RunState.FAILED: {RunState.RUNNING},
+}
+"""Running to running is a resume after `kill -9`, which leaves no time to write another state."""
+
+
+class DatasetSummary(BaseModel):
+    """The part of `dataset.json` that a run keeps, so that it can be understood after the data has moved."""
+
+    path: str
+    name: str
+    source: str
+    fingerprint: str
+    simulated: bool
+    stays: dict[str, int] = Field(description="stays per split")
+    variables: int
+
+
+class Session(BaseModel):
+    """One process that worked on the run: the first, and one more for every resume."""
+
+    started_at: datetime
+    from_step: int
+    pid: int
+    host: str
+    command: list[str]
+
+
+class RunInfo(Record):
+    """`run.json`: what the run is and how it stands."""
+
+    name: str
+    created_at: datetime = Field(default_factory=now)
+    state: RunState = RunState.CREATED
+    state_since: datetime = Field(default_factory=now)
+    error: str | None = None
+    config: dict[str, Any]
+    versions: dict[str, str] = Field(default_factory=dict)
+    device: str = "unknown"
+    precision: str = "unknown"
+    dataset: DatasetSummary | None = None
+    parameters: int | None = Field(default=None, description="trainable parameters")
+    max_steps: int | None = Field(default=None, description="optimizer steps planned, when known")
+    parent: str | None = Field(default=None, description="checkpoint the weights came from (--init_from)")
+    sessions: list[Session] = Field(default_factory=list)
+
+
+class Heartbeat(Record):
+    """`heartbeat.json`: a sign of life, at most a few seconds old while the process works."""
+
+    at: datetime = Field(default_factory=now)
+    pid: int
+    host: str
+    phase: Literal["starting", "training", "validating", "probing", "saving", "stopped"] = "starting"
+    step: int = 0
+    epoch: float = 0.0
+    max_steps: int | None = None
+    steps_per_s: float | None = None
+    stays_per_s: float | None = None
+    eta_s: float | None = None
+
+
+EventKind = Literal["state", "resume", "checkpoint", "verdict", "warning", "error"]
+
+
+class Event(Record):
+    """One line of `events.jsonl`."""
+
+    at: datetime = Field(default_factory=now)
+    step: int
+    kind: EventKind
+    message: str
+    data: dict[str, Any] = Field(default_factory=dict)
+
+
+class CheckpointSidecar(Record):
+    """The readable JSON beside each checkpoint."""
+
+    kind: Literal["last", "best", "final", "interrupted", "error"]
+    file: str
+    at: datetime = Field(default_factory=now)
+    step: int
+    epoch: float
+    metrics: dict[str, float | None]
+    config: dict[str, Any]
+    bytes: int
+    sha256: str
