@@ -1,0 +1,190 @@
+"""The blocks SeqSetVAE is made of. Linears and norms work on flat events [E, W] or flat sets [S, W]; only the attention
+products see dense blocks. Tensor names end in their shape: E events, S sets, P stays, W width, H heads, M inducing points.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from backend.batches import Batch, Bucket
+
+
+def segment_softmax(score_NH: Tensor, segment_N: Tensor, segments: int) -> Tensor:
+    """Softmax of scores [N, H] over the members of each segment (ids [N], below `segments`)."""
+    index = segment_N[:, None].expand_as(score_NH)
+    peak = score_NH.new_full((segments, score_NH.shape[1]), -torch.inf)
+    peak = peak.scatter_reduce(0, index, score_NH.detach(), "amax", include_self=True)
+    weight = (score_NH - peak[segment_N]).exp()
+    total = weight.new_zeros(segments, weight.shape[1]).index_add(0, segment_N, weight)
+    return weight / total[segment_N]
+
+
+class FeedForward(nn.Module):
+    """Pre-norm residual feed-forward, `x + W2 gelu(W1 norm(x))`."""
+
+    def __init__(self, width: int, expansion: int = 2, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.up = nn.Linear(width, expansion * width)
+        self.down = nn.Linear(expansion * width, width)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., W] to [..., W]."""
+        return x + self.dropout(self.down(F.gelu(self.up(self.norm(x)))))
+
+
+class FullSetBlock(nn.Module):
+    """Self-attention among the events of each set, then a feed-forward: permutation-equivariant within sets."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm = nn.LayerNorm(width)
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+        self.ffn = FeedForward(width)
+
+    def forward(self, x_EW: Tensor, batch: Batch) -> Tensor:
+        """[E, W] to [E, W]; no event sees another set."""
+        qkv = self.qkv(self.norm(x_EW))
+        mixed = torch.cat([self._attend(qkv, bucket) for bucket in batch.buckets])
+        return self.ffn(x_EW + self.out(mixed))
+
+    def _attend(self, qkv_EW: Tensor, bucket: Bucket) -> Tensor:
+        if bucket.width == 1:
+            return qkv_EW[bucket.start : bucket.stop].chunk(3, dim=-1)[2]
+        dense = bucket.pad(qkv_EW)
+        q, k, v = dense.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        mask = None if bucket.observed is None else bucket.observed[:, None, None, :]
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        return bucket.flat(mixed.transpose(1, 2).flatten(2))
+
+
+class InducedSetBlock(nn.Module):
+    """Induced set attention (Lee et al. 2019): M learned points gather from the set, its events read from them.
+
+    A set of n < M events makes M tokens, so work per token outweighs work per event here. Products are therefore
+    reordered, exactly, so that projections run on events: keys of the induced tokens are never formed, for
+    q . (W_k t) = (W_k' q) . t, and values likewise, for sum_m a_m (W_v t_m) = W_v (sum_m a_m t_m).
+    """
+
+    def __init__(self, width: int, heads: int, points: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.points = points
+        self.scale = 1 / math.sqrt(width // heads)
+        self.norm = nn.LayerNorm(width)
+        self.induce = nn.Parameter(torch.randn(points, width) / math.sqrt(width))
+        self.gather_query = nn.Linear(width, width, bias=False)
+        self.gather_key = nn.Linear(width, width, bias=False)
+        self.gather_value = nn.Linear(width, width)
+        self.gather_out = nn.Linear(width, width)
+        self.token_ffn = nn.Linear(width, width)
+        self.token_norm = nn.LayerNorm(width)
+        self.read_query = nn.Linear(width, width)
+        self.read_key = nn.Linear(width, width, bias=False)
+        self.read_value = nn.Linear(width, width)
+        self.read_out = nn.Linear(width, width)
+        self.ffn = FeedForward(width)
+
+    def forward(self, x_EW: Tensor, batch: Batch) -> Tensor:
+        """[E, W] to [E, W]; no event sees another set."""
+        normed = self.norm(x_EW)
+        tokens = torch.cat(self._gather(normed, batch))
+        tokens = self.token_norm(tokens + F.relu(self.token_ffn(tokens)))
+        mixed = self._read(normed, tokens, batch)
+        return self.ffn(x_EW + self.read_out(mixed))
+
+    def _gather(self, x_EW: Tensor, batch: Batch) -> list[Tensor]:
+        """Tokens [sets, M, W] of each bucket, in bucket order."""
+        heads, points = self.heads, self.points
+        query_MHK = self.gather_query(self.induce).view(points, heads, -1) * self.scale
+        key_HKW = self.gather_key.weight.view(heads, -1, x_EW.shape[1])
+        score_EHM = (x_EW @ torch.einsum("mhk,hkw->whm", query_MHK, key_HKW).flatten(1)).unflatten(-1, (heads, points))
+        out_WHK = self.gather_out.weight.view(x_EW.shape[1], heads, -1)
+        value_EHK = self.gather_value(x_EW).unflatten(-1, (heads, -1))
+        value_EHW = torch.einsum("ehk,whk->ehw", value_EHK, out_WHK)
+        base_MW = self.induce + self.gather_out.bias
+        tokens = []
+        for bucket in batch.buckets:
+            score, value = bucket.pad(score_EHM), bucket.pad(value_EHW)
+            if bucket.observed is not None:
+                score = score.masked_fill(~bucket.observed[:, :, None, None], -torch.inf)
+            weight = score.softmax(dim=1).flatten(1, 2)
+            tokens.append(base_MW + weight.transpose(1, 2) @ value.flatten(1, 2))
+        return tokens
+
+    def _read(self, x_EW: Tensor, tokens_SMW: Tensor, batch: Batch) -> Tensor:
+        """What each event reads from its set's tokens, [E, W]."""
+        query_EHK = self.read_query(x_EW).unflatten(-1, (self.heads, -1)) * self.scale
+        key_HKW = self.read_key.weight.unflatten(0, (self.heads, -1))
+        query_EHW = torch.einsum("ehk,hkw->ehw", query_EHK, key_HKW)
+        mixed, first = [], 0
+        for bucket in batch.buckets:
+            tokens = tokens_SMW[first : first + bucket.count]
+            first += bucket.count
+            query = bucket.pad(query_EHW).flatten(1, 2)
+            read = (query @ tokens.transpose(1, 2)).softmax(dim=-1) @ tokens
+            mixed.append(bucket.flat(read.unflatten(1, (bucket.width, self.heads))))
+        value_HKW = self.read_value.weight.unflatten(0, (self.heads, -1))
+        value = torch.einsum("ehw,hkw->ehk", torch.cat(mixed), value_HKW)
+        return value.flatten(1) + self.read_value.bias
+
+
+class AttentionPool(nn.Module):
+    """One vector per segment: heads of a learned query over its members (pooling by multihead attention)."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.score = nn.Linear(width, heads, bias=False)
+        self.value = nn.Linear(width, width)
+        self.heads = heads
+
+    def forward(self, x_NW: Tensor, segment_N: Tensor, segments: int) -> Tensor:
+        """Members [N, W] with segment ids [N] to [segments, W]."""
+        normed = self.norm(x_NW)
+        weight_NH = segment_softmax(self.score(normed).float(), segment_N, segments)
+        value_NHK = self.value(normed).unflatten(-1, (self.heads, -1))
+        weighted = (value_NHK * weight_NH[..., None].to(value_NHK.dtype)).flatten(1)
+        return weighted.new_zeros(segments, weighted.shape[1]).index_add(0, segment_N, weighted)
+
+
+class TimeEncoding(nn.Module):
+    """Continuous time: sines and cosines of minutes since admission, with learned frequencies, and the gap before a set."""
+
+    def __init__(self, width: int, frequencies: int = 16) -> None:
+        super().__init__()
+        periods = torch.logspace(math.log10(10.0), math.log10(20_000.0), frequencies)
+        self.frequency = nn.Parameter((2 * math.pi / periods).log())
+        self.mix = nn.Linear(2 * frequencies + 2, width)
+
+    def forward(self, minute_S: Tensor, gap_S: Tensor) -> Tensor:
+        """Minutes [S] and gaps in minutes [S] to [S, W]."""
+        phase = minute_S[:, None] * self.frequency.exp()
+        slow = torch.stack([minute_S, gap_S], dim=-1).clamp(min=0).log1p() / 8
+        return self.mix(torch.cat([phase.sin(), phase.cos(), slow], dim=-1))
+
+
+class CausalBlock(nn.Module):
+    """A transformer layer over the sets of each stay; a set sees itself and what came before."""
+
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.dropout = dropout
+        self.norm = nn.LayerNorm(width)
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+        self.ffn = FeedForward(width, dropout=dropout)
+
+    def forward(self, x_SW: Tensor, batch: Batch) -> Tensor:
+        """[S, W] to [S, W]. Padding lies after each stay's end, so the causal mask hides it as well."""
+        qkv = batch.pad_sets(self.qkv(self.norm(x_SW)))
+        q, k, v = qkv.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        mixed = batch.flat_sets(mixed.transpose(1, 2).flatten(2))
+        return self.ffn(x_SW + F.dropout(self.out(mixed), self.dropout, self.training))

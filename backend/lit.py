@@ -1,0 +1,182 @@
+"""SeqSetVAE as a LightningModule: one step of training, one of validation, the optimizer. No files, no printing."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+from torchmetrics.classification import BinaryAccuracy, BinaryAUROC, BinaryAveragePrecision
+
+from backend.batches import Batch
+from backend.loss import Gaussian, beta_at, clamp_free_bits, outcome_loss
+from backend.model import Encoded, SeqSetVAE
+from shared.config import OptimConfig, TrainConfig
+
+STEP_SCALARS = ("loss", "recon", "kl_loss", "prediction", "weight_recon", "weight_prediction")
+
+
+class SeqSetVAEModule(L.LightningModule):
+    """Trains `SeqSetVAE`.
+
+    After each training step `posterior` holds (mu, logvar) [S, levels * D] of the batch and `prior` the conditional prior:
+    that is all the posterior monitor needs, of this module or any other.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        modelled_V: Tensor,
+        embeddings_VD: Tensor | None = None,
+        *,
+        total_steps: int = 1,
+        positive_weight: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.total_steps = total_steps
+        self.positive_weight = positive_weight
+        model = config.model
+        if config.trainer.stage == "pretrain":
+            model = model.model_copy(update={"decoder_input": "latent"})
+        self.net = SeqSetVAE(model, config.loss, modelled_V, embeddings_VD)
+        self.log_variance = nn.Parameter(torch.zeros(2)) if config.loss.loss_weighting == "dynamic" else None
+        self.posterior: Gaussian | None = None
+        self.prior: Gaussian | None = None
+        self.grad_norm: Tensor | None = None
+        self.validation: dict[str, float | None] = {}
+        self._meters = nn.ModuleDict({"auroc": BinaryAUROC(), "auprc": BinaryAveragePrecision(), "accuracy": BinaryAccuracy()})
+        self._sums: list[Tensor] = []
+        freeze(self)
+
+    def objective(self, batch: Batch, encoded: Encoded) -> tuple[Tensor, Tensor, Tensor]:
+        """(loss, values of `STEP_SCALARS` detached, outcome logits [P]) for sampled or mean latents."""
+        config = self.config.loss
+        state = self.net.states(encoded.z, batch) if self.uses_sequence else encoded.z
+        zero = encoded.z.new_zeros(())
+        recon = self.net.reconstruction_loss(encoded.z, state, batch).mean() if self.uses_decoder else zero
+        kl = clamp_free_bits(encoded.kl(), config) if self.uses_decoder else zero
+        logit = self.net.classify(state, batch) if self.uses_classifier else zero.expand(batch.stays)
+        prediction = outcome_loss(logit, batch.label, config, self.positive_weight) if self.uses_classifier else zero
+        bound = recon + beta_at(self.global_step, config) * kl
+        w_recon, w_prediction, penalty = self._weights(zero)
+        loss = w_recon * bound + w_prediction * prediction + penalty
+        parts = torch.stack([x.detach().float() for x in (loss, recon, kl, prediction, w_recon, w_prediction)])
+        return loss, parts, logit
+
+    def _weights(self, zero: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Weights of the two terms and what they cost: fixed, or exp(-s) with penalty s / 2 each (Kendall et al. 2018)."""
+        fixed = zero + self.config.loss.recon_weight, zero + self.config.loss.prediction_weight
+        if self.log_variance is None:
+            return *fixed, zero
+        learned = (-self.log_variance).exp()
+        return fixed[0] * learned[0], fixed[1] * learned[1], 0.5 * self.log_variance.sum()
+
+    @property
+    def uses_sequence(self) -> bool:
+        """Pretraining is on sets alone."""
+        return self.config.trainer.stage != "pretrain"
+
+    @property
+    def uses_decoder(self) -> bool:
+        """Fine-tuning trains the classifier alone."""
+        return self.config.trainer.stage != "finetune"
+
+    @property
+    def uses_classifier(self) -> bool:
+        """Pretraining has no outcome."""
+        return self.config.trainer.stage != "pretrain"
+
+    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        """The loss of one batch, with its parts for the run's log."""
+        encoded = self.net.encode(batch, sample=self.uses_decoder)
+        self.posterior = Gaussian(encoded.posterior.mu.detach(), encoded.posterior.logvar.detach())
+        self.prior = Gaussian(encoded.prior.mu.detach(), encoded.prior.logvar.detach())
+        loss, parts, _ = self.objective(batch, encoded)
+        return {"loss": loss, "parts": parts}
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Bound on sampled latents (so that it is a bound), outcome on their means (so that it is the best guess)."""
+        encoded = self.net.encode(batch, sample=True)
+        _, parts, _ = self.objective(batch, encoded)
+        kl = encoded.kl().sum(dim=1).mean()
+        means = self.net.encode(batch, sample=False)
+        known = ~batch.label.isnan()
+        if self.uses_classifier and known.any():
+            logit = self.net.classify(self.net.states(means.z, batch), batch)[known].float()
+            for meter in self._meters.values():
+                meter.update(logit.sigmoid(), batch.label[known].long())
+        sizes = parts.new_tensor([batch.sets, batch.stays, known.sum(), batch.label[known].sum()])
+        self._sums.append(torch.cat([parts[:4] * batch.sets, (kl * batch.sets)[None], sizes]))
+
+    def on_validation_epoch_end(self) -> None:
+        """Totals of the split into `validation`; AUROC and AUPRC are None when only one class is present."""
+        loss, recon, kl_loss, prediction, kl, sets, stays, known, positive = torch.stack(self._sums).sum(0).tolist()
+        self._sums.clear()
+        both = 0 < positive < known
+        scores = {
+            name: float(meter.compute()) if (both if name != "accuracy" else known) else None
+            for name, meter in self._meters.items()
+        }
+        for meter in self._meters.values():
+            meter.reset()
+        means = {"loss": loss, "recon": recon, "kl_loss": kl_loss, "prediction": prediction, "kl": kl, "elbo": -(recon + kl)}
+        self.validation = {
+            **(scores if self.uses_classifier else {}),
+            **{name: value / sets for name, value in means.items()},
+            "positives": positive / known if known else None,
+            "labelled": known,
+            "stays": stays,
+        }
+
+    def configure_gradient_clipping(
+        self, optimizer: Any, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
+    ) -> None:
+        """Clip, and keep the norm that clipping computed anyway."""
+        limit = self.config.optim.gradient_clip_val or math.inf
+        owned = [p for group in optimizer.param_groups for p in group["params"]]
+        self.grad_norm = nn.utils.clip_grad_norm_(owned, limit)
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """AdamW; weight decay on matrices only; linear warm-up, then constant or cosine to 1 %."""
+        optim = self.config.optim
+        trainable = [p for p in self.parameters() if p.requires_grad]
+        groups = [
+            {"params": [p for p in trainable if p.ndim > 1], "weight_decay": optim.weight_decay},
+            {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+        optimizer = torch.optim.AdamW(groups, lr=optim.learning_rate, betas=(0.9, 0.98))
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lr_factor(optim, self.total_steps))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def lr_factor(optim: OptimConfig, total_steps: int) -> Callable[[int], float]:
+    """Learning rate of an optimizer step as a share of the peak."""
+
+    def factor(step: int) -> float:
+        rise = min((step + 1) / optim.lr_warmup_steps, 1.0) if optim.lr_warmup_steps else 1.0
+        if optim.lr_schedule == "constant":
+            return rise
+        after = (step - optim.lr_warmup_steps) / max(total_steps - optim.lr_warmup_steps, 1)
+        return rise * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(max(after, 0.0), 1.0))))
+
+    return factor
+
+
+def freeze(module: SeqSetVAEModule) -> None:
+    """Leave trainable only what the stage trains, so that no trainable parameter is without a gradient.
+
+    `freeze_ratio` freezes that share of the set encoder's parts, from the input side: embedding, blocks, pools, heads.
+    """
+    net, stage = module.net, module.config.trainer.stage
+    idle: list[nn.Module] = []
+    if stage == "pretrain":
+        idle = [net.sequence, net.classifier]
+    elif stage == "finetune":
+        idle = [net.encoder, net.sequence, *([net.to_decoder] if net.to_decoder else []), net.decoder]  # type: ignore[list-item]
+    encoder = net.encoder
+    parts = [encoder.embed, *encoder.blocks, *encoder.pools, *encoder.priors, *encoder.posteriors]
+    idle += parts[: round(module.config.trainer.freeze_ratio * len(parts))]
+    for part in idle:
+        part.requires_grad_(False)

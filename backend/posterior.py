@@ -1,0 +1,123 @@
+"""Posterior statistics from raw (mu, logvar): pure functions and mergeable moments, for any VAE.
+
+Definitions follow Burda et al. 2016 (active units: on mu, never on a sampled z; unbiased variance) and the exact split
+KL_j = mi_gauss_j + prior_gap_j. Nothing here looks at a loss: free bits or beta would hide the truth.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from backend.loss import Gaussian, kl_per_dim
+
+ACTIVE_VARIANCE = 0.01
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Per-dimension sums over N latents, each [D] in fp32 or better; merging needs no second pass (Chan et al. 1979)."""
+
+    n: int
+    mean_mu: Tensor
+    m2_mu: Tensor
+    mean_variance: Tensor
+    mean_logvar: Tensor
+    mean_kl: Tensor
+
+    @staticmethod
+    def of(mu: Tensor, logvar: Tensor, prior: Gaussian | None = None, mask: Tensor | None = None) -> "Moments":
+        """Moments of latents [..., D]; `mask` [...] is True where a latent is observed (padding left out)."""
+        rows = [x.detach().reshape(-1, x.shape[-1]) for x in (mu, logvar)]
+        before = None if prior is None else [x.detach().reshape(-1, x.shape[-1]) for x in prior]
+        if mask is not None:
+            keep = mask.reshape(-1)
+            rows = [x[keep] for x in rows]
+            before = None if before is None else [x[keep] for x in before]
+        mu, logvar = (x.float() for x in rows)
+        given = None if before is None else Gaussian(before[0].float(), before[1].float())
+        variance, mean = torch.var_mean(mu, dim=0, correction=0)
+        s2 = logvar.exp().mean(dim=0)
+        mean_logvar = logvar.mean(dim=0)
+        if given is None:
+            kl = 0.5 * (s2 + variance + mean.square() - 1 - mean_logvar)
+        else:
+            kl = kl_per_dim(Gaussian(mu, logvar), given).mean(dim=0)
+        return Moments(mu.shape[0], mean, variance * mu.shape[0], s2, mean_logvar, kl)
+
+    def merge(self, other: "Moments") -> "Moments":
+        """Moments of both samples together; exact in any order and grouping up to rounding."""
+        n = self.n + other.n
+        a, b = self.n / n, other.n / n
+        delta = other.mean_mu - self.mean_mu
+        return Moments(
+            n,
+            self.mean_mu * a + other.mean_mu * b,
+            self.m2_mu + other.m2_mu + delta.square() * (self.n * b),
+            self.mean_variance * a + other.mean_variance * b,
+            self.mean_logvar * a + other.mean_logvar * b,
+            self.mean_kl * a + other.mean_kl * b,
+        )
+
+    @property
+    def var_mu(self) -> Tensor:
+        """Unbiased variance of mu over the sample, [D]; NaN below two latents."""
+        return self.m2_mu / (self.n - 1) if self.n > 1 else torch.full_like(self.m2_mu, torch.nan)
+
+    @property
+    def mi_gauss(self) -> Tensor:
+        """1/2 [log(Var mu + E s2) - E log s2] of each dimension, [D] in nats: bounds the information of that dimension."""
+        return 0.5 * ((self.m2_mu / self.n + self.mean_variance).log() - self.mean_logvar)
+
+    @property
+    def prior_gap(self) -> Tensor:
+        """1/2 [Var mu + E s2 + mean^2 - 1 - log(Var mu + E s2)], [D] in nats; with N(0, I), KL = mi_gauss + prior_gap."""
+        spread = self.m2_mu / self.n + self.mean_variance
+        return 0.5 * (spread + self.mean_mu.square() - 1 - spread.log())
+
+    @property
+    def active(self) -> Tensor:
+        """True where Var(mu) > 0.01, [D]."""
+        return self.var_mu > ACTIVE_VARIANCE
+
+
+SCALARS = ("kl", "kl_max_dim", "posterior_variance", "active_ratio_variance", "mi_gauss")
+
+
+def scalars(moments: Moments) -> Tensor:
+    """The totals named in `SCALARS`, as one tensor on the moments' device, so that one copy brings them all."""
+    return torch.stack(
+        [
+            moments.mean_kl.sum(),
+            moments.mean_kl.max(),
+            moments.mean_variance.mean(),
+            (moments.mean_variance > ACTIVE_VARIANCE).float().mean(),
+            moments.mi_gauss.sum(),
+        ]
+    )
+
+
+def dimension_kinds(var_mu: Tensor, mean_s2: Tensor, var_s2: Tensor) -> list[str]:
+    """Label of each dimension: passive (mu ~ 0, s2 ~ 1), active (s2 << 1) or mixed (switches with the input).
+
+    Rolinek et al. 2019; Bonheme & Grzes 2022. All arguments [D]: moments of mu and s2 over a sample.
+    """
+    passive = (var_mu <= ACTIVE_VARIANCE) & (mean_s2 > 0.8)
+    mixed = ~passive & ((var_s2 > 0.05) | (mean_s2 > 0.8))
+    return ["passive" if p else "mixed" if m else "active" for p, m in zip(passive.tolist(), mixed.tolist(), strict=True)]
+
+
+def between_and_within(mu: Tensor, stay: Tensor, stays: int) -> tuple[float, float]:
+    """(Var over patients of their mean mu, mean over patients of Var over time), averaged over dimensions.
+
+    `mu` [S, D], `stay` [S] the patient of each latent. Unbiased; a patient with one latent has no variance in time. NaN
+    with fewer than two patients, or with none that has two latents.
+    """
+    count = torch.bincount(stay, minlength=stays).to(mu.dtype)[:, None]
+    mean = mu.new_zeros(stays, mu.shape[1]).index_add(0, stay, mu) / count.clamp(min=1)
+    squares = mu.new_zeros(stays, mu.shape[1]).index_add(0, stay, (mu - mean[stay]).square())
+    several = count.squeeze(1) > 1
+    within = (squares / (count - 1).clamp(min=1))[several]
+    seen = mean[count.squeeze(1) > 0]
+    between = seen.var(dim=0).mean() if len(seen) > 1 else mu.new_tensor(torch.nan)
+    return float(between), float(within.mean()) if len(within) else float("nan")
