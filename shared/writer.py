@@ -1,14 +1,17 @@
 """Writing a run directory so that no reader ever sees a torn record and a kill loses at most the line in hand."""
 
+import errno
 import math
 import os
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import orjson
 from pydantic import BaseModel
 
@@ -16,6 +19,7 @@ from shared.layout import SCHEMA_VERSION
 
 RETRY_AFTER_S = 5.0
 MAX_PENDING = 100_000
+FLOATS = (float, np.floating)
 
 
 def replace_atomically(path: Path, data: bytes, *, durable: bool = False) -> None:
@@ -23,13 +27,17 @@ def replace_atomically(path: Path, data: bytes, *, durable: bool = False) -> Non
 
     With `durable` the bytes are on the disk before the name changes (about 0.2 to 4 ms).
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("wb") as file:
-        file.write(data)
-        if durable:
-            file.flush()
-            os.fsync(file.fileno())
-    temporary.replace(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)  # a full disk must not also keep the half-written copy
+        raise
 
 
 def write_record(path: Path, record: BaseModel, *, durable: bool = False) -> None:
@@ -41,7 +49,7 @@ def write_record(path: Path, record: BaseModel, *, durable: bool = False) -> Non
 def encode_line(step: int, values: dict[str, Any]) -> bytes:
     """One JSON line with `v` and `step` first. JSON has no NaN: it becomes null and its name goes to `nonfinite`."""
     row = {"v": SCHEMA_VERSION, "step": step, **values}
-    bad = [name for name, value in values.items() if isinstance(value, float) and not math.isfinite(value)]
+    bad = [name for name, value in values.items() if isinstance(value, FLOATS) and not math.isfinite(value)]
     if bad:
         row["nonfinite"] = bad
     return orjson.dumps(row, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE)
@@ -102,11 +110,14 @@ class JsonlWriter:
 
     def _append(self, line: bytes) -> None:
         if self._fd < 0:
-            self._fd = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            self._fd = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            _cut_torn_end(self._fd)
+        if os.fstat(self._fd).st_nlink == 0:
+            raise FileNotFoundError(errno.ENOENT, "the file was removed while it was written", str(self.path))
         written = os.write(self._fd, line)
         if written != len(line):
             os.ftruncate(self._fd, os.fstat(self._fd).st_size - written)
-            raise OSError(28, "No space left on device", str(self.path))
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
 
     def _keep(self, line: bytes) -> None:
         self._pending.append(line)
@@ -135,7 +146,21 @@ class JsonlWriter:
             self._fail(error)
             return
         self._failing = False
-        self._warn(f"{self.path} can be written again; nothing but {self.dropped} dropped lines was lost")
+        lost = f"{self.dropped} lines were lost" if self.dropped else "no line was lost"
+        self._warn(f"{self.path} can be written again; {lost}")
+
+
+def _cut_torn_end(fd: int) -> None:
+    """Cut a last line without its newline: what a kill or a full disk tore would swallow the next line too."""
+    size = os.fstat(fd).st_size
+    end, block = size, b""
+    while end > 0 and b"\n" not in block:
+        start = max(0, end - 65_536)
+        block = os.pread(fd, end - start, start)
+        whole = start + block.rfind(b"\n") + 1
+        end = start
+    if size and whole < size:
+        os.ftruncate(fd, whole)
 
 
 def cut_after_step(path: Path, step: int) -> int:
