@@ -1,0 +1,117 @@
+"""Serves the dashboard.
+
+python -m dashboard --runs runs --port 8501
+"""
+
+import argparse
+import errno
+import ipaddress
+import logging
+import socket
+import sys
+from pathlib import Path
+from types import FrameType
+
+import streamlit as st
+import uvicorn
+
+from dashboard.service import Service, install
+
+SCRIPT = Path(__file__).with_name("app.py")
+
+
+class Server(uvicorn.Server):
+    """uvicorn that says when it is ready, and that ends open event streams at once when told to stop."""
+
+    def __init__(self, config: uvicorn.Config, service: Service, address: str) -> None:
+        super().__init__(config)
+        self._service = service
+        self._address = address
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Print the address once it answers."""
+        await super().startup(sockets)
+        for name in ("uvicorn.access", "uvicorn.error", "uvicorn"):  # Streamlit turns these on again as it starts
+            logging.getLogger(name).setLevel(logging.WARNING)
+        if self.started:
+            print(f"SeqSetVAE Monitor: {self._address}\n  runs in {self._service.runs}; Ctrl-C stops", flush=True)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Close the streams first: the server waits for open responses."""
+        self._service.revisions.close()
+        super().handle_exit(sig, frame)
+
+
+def parse(argv: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m dashboard", description="Watch SeqSetVAE training runs in a browser.")
+    parser.add_argument(
+        "--runs", type=Path, default=Path("runs"), metavar="DIR", help="folder that holds all runs (default: runs)"
+    )
+    parser.add_argument("--port", type=int, default=8501, help="port to listen on; 0 takes a free one (default: 8501)")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this machine only)")
+    return parser.parse_args(argv)
+
+
+def is_local(host: str) -> bool:
+    """Whether only this machine can reach the address."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A listening socket, or an exit that says what to do instead."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            sys.exit(
+                f"port {port} is taken, perhaps by another dashboard. Try --port {port + 1}, or --port 0 for any free port."
+            )
+        sys.exit(f"cannot listen on {host}:{port}: {error.strerror}. Try --host 127.0.0.1 and another --port.")
+    except OverflowError:
+        sys.exit(f"--port must be between 0 and 65535, got {port}")
+
+
+def runs_folder(path: Path) -> Path:
+    """The absolute runs folder, made if it is missing: the first run will appear in it."""
+    if path.exists() and not path.is_dir():
+        sys.exit(f"--runs {path} is a file; give the folder that holds the runs (the trainer's --output_dir)")
+    if not path.exists():
+        try:
+            path.mkdir(parents=True)
+        except OSError as error:
+            sys.exit(f"--runs {path} does not exist and cannot be made: {error.strerror}")
+        print(f"{path} did not exist; made it, empty. Runs will show up when one starts.", flush=True)
+    return path.resolve()
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Serve until interrupted."""
+    args = parse(argv)
+    runs = runs_folder(args.runs)
+    listening = bind(args.host, args.port)
+    if not is_local(args.host):
+        print(
+            f"WARNING: listening on {args.host} without authentication: everyone who can reach this machine can see the runs. "
+            "Safer: keep the default --host and use `ssh -L 8501:localhost:8501 MACHINE`.", file=sys.stderr, flush=True,
+        )  # fmt: skip
+    service = Service(runs)
+    install(service)
+    shown = f"[{args.host}]" if ":" in args.host else args.host
+    address = f"http://{shown}:{listening.getsockname()[1]}"
+    app = st.App(SCRIPT, lifespan=service.lifespan, routes=[service.revisions.route()])
+    config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=1, ws="websockets-sansio")
+    try:
+        Server(config, service, address).run(sockets=[listening])
+    except KeyboardInterrupt:
+        pass
+    finally:
+        listening.close()
+
+
+if __name__ == "__main__":
+    main()

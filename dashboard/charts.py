@@ -1,0 +1,201 @@
+"""From curves to a Plotly figure; nothing of Streamlit. One colour has one meaning on every page.
+
+Training is blue, the fixed probe set orange, validation green (Okabe and Ito's palette, safe for colour-blind readers).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import plotly.graph_objects as go
+
+from dashboard.decimate import decimate
+
+Role = Literal["training", "probe", "validation"]
+Scale = Literal["auto", "linear", "log"]
+Tone = Literal["good", "limit", "note"]
+HEIGHT = 250
+FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
+
+COLOURS: dict[bool, dict[str, str]] = {
+    False: {"training": "#0072B2", "probe": "#D55E00", "validation": "#009E73", "good": "#009E73", "limit": "#B0307A",
+            "note": "#6B7280", "text": "#374151", "grid": "rgba(107,114,128,0.16)", "paper": "#FFFFFF"},
+    True: {"training": "#56B4E9", "probe": "#E69F00", "validation": "#2CC295", "good": "#2CC295", "limit": "#E58FC0",
+           "note": "#9CA3AF", "text": "#D1D5DB", "grid": "rgba(156,163,175,0.16)", "paper": "#161B22"},
+}  # fmt: skip
+WIDTHS: dict[str, float] = {"training": 1.4, "probe": 2, "validation": 2}
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One series; NaN in `y` is a gap."""
+
+    label: str
+    x: np.ndarray
+    y: np.ndarray
+    role: Role
+    dashed: bool = False
+
+
+@dataclass(frozen=True)
+class Guide:
+    """A horizontal reference: a line at `low`, or a band up to `high`. Drawn only when the data come near, if not `always`."""
+
+    label: str
+    low: float
+    high: float | None = None
+    tone: Tone = "note"
+    always: bool = True
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A vertical line at a step: where a verdict began, where values were not finite, where a run was resumed."""
+
+    label: str
+    step: int
+    tone: Tone = "limit"
+
+
+@dataclass(frozen=True)
+class Look:
+    """What the reader chose."""
+
+    dark: bool = False
+    scale: Scale = "auto"
+
+
+def draw(
+    curves: Sequence[Curve], *, unit: str = "", guides: Sequence[Guide] = (), marks: Sequence[Mark] = (), include: Sequence[float] = (),
+    look: Look = Look(), prefer: Scale = "auto", identity: str = "", empty: str = "No values yet",
+) -> go.Figure:  # fmt: skip
+    """A line chart over optimizer steps.
+
+    `include` are y values always in view; `prefer` is the scale when the reader chose none; `identity` keeps zoom and hidden
+    legend entries through updates as long as it stays the same; `empty` is shown when no curve has a value.
+    """
+    colours = COLOURS[look.dark]
+    curves = [curve for curve in curves if np.isfinite(curve.y).any()]
+    values = np.concatenate([curve.y for curve in curves]) if curves else np.empty(0)
+    values = values[np.isfinite(values)]
+    log = _is_log(values, look.scale if look.scale != "auto" else prefer)
+    figure = go.Figure(layout=_layout(colours, unit, f"{identity}:{'log' if log else 'linear'}", len(curves) > 1))
+    for curve in curves:
+        figure.add_trace(_trace(curve, colours, log))
+    if not len(values):
+        figure.add_annotation(
+            text=empty, showarrow=False, x=0.5, y=0.5, xref="paper", yref="paper", font={"color": colours["note"]}
+        )
+        figure.update_xaxes(visible=False)
+        figure.update_yaxes(visible=False)
+        return figure
+    figure.update_yaxes(_y_axis(values, log, include))
+    clipped = None if log else _outside(values)
+    if clipped:
+        figure.add_annotation(
+            text=f"beyond the axis: {_short(clipped)}", showarrow=False, x=1, y=1, xref="paper",
+            yref="paper", xanchor="right", yanchor="bottom", font={"size": 11, "color": colours["note"]},
+        )  # fmt: skip
+    for guide in guides:
+        if guide.always or _near(guide, values):
+            _add_guide(figure, guide, colours, log)
+    for mark in marks:
+        _add_mark(figure, mark, colours)
+    return figure
+
+
+def _layout(colours: dict[str, str], unit: str, identity: str, legend: bool) -> dict[str, Any]:
+    axis: dict[str, Any] = {
+        "gridcolor": colours["grid"], "zeroline": False, "linecolor": colours["grid"], "ticks": "", "automargin": True,
+        "tickfont": {"size": 11, "color": colours["note"]}, "title": {"font": {"size": 11, "color": colours["note"]}, "standoff": 6},
+    }  # fmt: skip
+    return {
+        "height": HEIGHT, "margin": {"l": 8, "r": 10, "t": 30 if legend else 16, "b": 8}, "uirevision": identity, "hovermode": "x unified",
+        "paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)", "font": {"color": colours["text"], "size": 12, "family": FONT},
+        "showlegend": legend,
+        "legend": {"orientation": "h", "x": 0, "y": 1.02, "xanchor": "left", "yanchor": "bottom", "bgcolor": "rgba(0,0,0,0)",
+                   "font": {"size": 11, "color": colours["text"]}},
+        "hoverlabel": {"bgcolor": colours["paper"], "bordercolor": colours["grid"], "font": {"color": colours["text"], "size": 12}},
+        "xaxis": {**axis, "title": {**axis["title"], "text": "optimizer step"}, "tickformat": ",d", "showgrid": False, "nticks": 7,
+                  "hoverformat": ",d", "showspikes": True, "spikemode": "across", "spikethickness": 1, "spikedash": "dot",
+                  "spikecolor": colours["note"], "rangemode": "tozero"},
+        "yaxis": {**axis, "title": {**axis["title"], "text": unit}, "tickformat": ",.6~g", "hoverformat": ",.4~g", "nticks": 6},
+    }  # fmt: skip
+
+
+def _trace(curve: Curve, colours: dict[str, str], log: bool) -> go.Scatter:
+    x, y = decimate(curve.x, np.where(curve.y > 0, curve.y, np.nan) if log else curve.y)
+    few = curve.role != "training" and len(x) <= 60
+    return go.Scatter(
+        x=x, y=y, name=curve.label, mode="lines+markers" if few or len(x) == 1 else "lines", connectgaps=False,
+        line={"color": colours[curve.role], "width": WIDTHS[curve.role], "dash": "dot" if curve.dashed else "solid"},
+        marker={"size": 5, "color": colours[curve.role]}, opacity=0.85 if curve.role == "training" else 1,
+    )  # fmt: skip
+
+
+def _is_log(values: np.ndarray, scale: Scale) -> bool:
+    """The scale to use; automatically logarithmic when positive values span so much that a linear axis shows only the peak."""
+    if not len(values) or scale == "linear" or (values <= 0).all():
+        return False
+    if scale == "log":
+        return True
+    return bool(values.min() > 0 and values.max() > 10 * np.median(values))
+
+
+def _robust_range(values: np.ndarray) -> tuple[float, float]:
+    low, high = np.percentile(values, [10, 90])
+    room = 2 * (high - low) or abs(high) or 1.0
+    return float(low - room), float(high + room)
+
+
+def _outside(values: np.ndarray) -> float | None:
+    """The value farthest outside the robust range of a linear axis, if there is any."""
+    low, high = _robust_range(values)
+    farthest = max((values.max(), values.min()), key=lambda value: max(value - high, low - value))
+    return float(farthest) if farthest > high or farthest < low else None
+
+
+def _y_axis(values: np.ndarray, log: bool, include: Sequence[float]) -> dict[str, Any]:
+    """Automatic, so that a zoom survives updates, but clipped: the first loss of thousands must not flatten the rest."""
+    if log:
+        wanted = [value for value in include if value > 0]
+        return {"type": "log", "autorange": True, "autorangeoptions": {"include": wanted}, "minor": {"ticks": ""}}
+    low, high = _robust_range(values)
+    options: dict[str, Any] = {"include": list(include)}
+    if values.max() > high:
+        options["clipmax"] = high
+    if values.min() < low:
+        options["clipmin"] = low
+    return {"type": "linear", "autorange": True, "autorangeoptions": options}
+
+
+def _near(guide: Guide, values: np.ndarray) -> bool:
+    return bool(values.min() / 3 <= guide.low <= values.max() * 3)
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+def _add_guide(figure: go.Figure, guide: Guide, colours: dict[str, str], log: bool) -> None:
+    colour = colours[guide.tone]
+    top = guide.low if guide.high is None else guide.high
+    shape = {"type": "rect", "fillcolor": colour, "opacity": 0.10, "line": {"width": 0}}
+    if guide.high is None:
+        shape = {"type": "line", "line": {"color": colour, "width": 1.2, "dash": "dash"}}
+    figure.add_shape(shape, xref="x domain", yref="y", x0=0, x1=1, y0=guide.low, y1=top, layer="below")
+    figure.add_annotation(
+        text=guide.label, xref="x domain", x=1, xanchor="right", yref="y", y=float(np.log10(top)) if log else top,
+        yanchor="top" if guide.high is not None else "bottom", showarrow=False, font={"size": 10.5, "color": colour},
+    )  # fmt: skip
+
+
+def _add_mark(figure: go.Figure, mark: Mark, colours: dict[str, str]) -> None:
+    colour = colours[mark.tone]
+    line = {"color": colour, "width": 1, "dash": "dot"}
+    figure.add_shape(type="line", xref="x", yref="y domain", x0=mark.step, x1=mark.step, y0=0, y1=1, line=line, layer="below")
+    figure.add_annotation(
+        text=mark.label, xref="x", x=mark.step, yref="y domain", y=0, xanchor="left", yanchor="bottom", showarrow=False,
+        textangle=-90, font={"size": 10, "color": colour},
+    )  # fmt: skip

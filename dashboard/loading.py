@@ -1,0 +1,205 @@
+"""Run directories as the pages need them: read piece by piece as they grow, shared between sessions, bounded."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import pandas as pd
+
+from shared.layout import RunLayout
+from shared.reader import Health, JsonlTail, RunStatus, read_status
+
+T = TypeVar("T")
+MAX_OPEN_RUNS = 8
+MAX_EVENTS = 500
+MAX_PROBLEMS = 20
+
+
+def resolve_run(runs: Path, name: str) -> RunLayout | None:
+    """The folder directly under `runs` with that name; None for anything else, be it `..`, a path or a link to elsewhere."""
+    if not name or name.startswith(".") or "\0" in name or Path(name).name != name or "\\" in name:
+        return None
+    root = runs / name
+    try:
+        inside = root.resolve().parent == runs.resolve() and root.is_dir()
+    except OSError:
+        return None
+    return RunLayout(root) if inside else None
+
+
+class Columns:
+    """Numeric columns that grow at the end. Views handed out stay valid: only what lies behind them is written."""
+
+    def __init__(self) -> None:
+        self.rows = 0
+        self._arrays: dict[str, np.ndarray] = {}
+
+    def append(self, frame: pd.DataFrame) -> None:
+        """Add the numeric columns of `frame`; what is missing in it, or was missing before, is NaN."""
+        end = self.rows + len(frame)
+        for name in frame.columns:
+            values = pd.to_numeric(frame[name], errors="coerce").to_numpy(dtype=float, na_value=np.nan)
+            if name not in self._arrays:
+                self._arrays[name] = np.full(max(end, 1024), np.nan)
+            array = self._arrays[name]
+            if end > len(array):
+                array = np.concatenate([array, np.full(2 * end - len(array), np.nan)])
+                self._arrays[name] = array
+            array[self.rows : end] = values
+        self.rows = end
+
+    def views(self) -> dict[str, np.ndarray]:
+        """Column name to its values so far."""
+        return {name: _view(array, self.rows) for name, array in self._arrays.items()}
+
+
+def _view(array: np.ndarray, rows: int) -> np.ndarray:
+    missing = max(rows - len(array), 0)
+    view = np.concatenate([array, np.full(missing, np.nan)]) if missing else array[:rows].view()
+    view.flags.writeable = False
+    return view
+
+
+@dataclass
+class NonFinite:
+    """Where one metric was NaN or infinite."""
+
+    steps: list[int] = field(default_factory=list)
+
+    @property
+    def first(self) -> int:
+        """The first such step."""
+        return self.steps[0]
+
+    @property
+    def last(self) -> int:
+        """The last such step."""
+        return self.steps[-1]
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One run at one revision: what every panel of a page draws from. Not to be changed."""
+
+    revision: int
+    status: RunStatus
+    training: Mapping[str, np.ndarray]
+    nonfinite: Mapping[str, NonFinite]
+    probes: list[dict[str, Any]]
+    validations: list[dict[str, Any]]
+    events: list[dict[str, Any]]
+    problems: list[str]
+    drawn: dict[Any, Any] = field(default_factory=dict)
+
+    @property
+    def steps(self) -> np.ndarray:
+        """Steps of the training log."""
+        return self.training.get("step", np.empty(0))
+
+    def config(self, group: str, option: str, default: T) -> T:
+        """An option of the run, or `default` where a partial run.json lacks it."""
+        config = self.status.info.config if self.status.info else {}
+        value = config.get(group, {}).get(option) if isinstance(config.get(group), dict) else None
+        return default if value is None else value
+
+    def once(self, key: Any, make: Callable[[], T]) -> T:
+        """`make()`, remembered for this revision: several open pages share one figure."""
+        if key not in self.drawn:
+            self.drawn[key] = make()
+        return self.drawn[key]
+
+
+class RunLog:
+    """The logs of one run, read incrementally. `snapshot` may be called from any thread."""
+
+    def __init__(self, layout: RunLayout) -> None:
+        self.layout = layout
+        self._lock = threading.Lock()
+        self._metrics, self._evaluations, self._events = (
+            JsonlTail(path) for path in (layout.metrics, layout.evaluations, layout.events)
+        )
+        self._columns = Columns()
+        self._nonfinite: dict[str, NonFinite] = {}
+        self._rows: list[dict[str, Any]] = []
+        self._event_rows: list[dict[str, Any]] = []
+        self._snapshot: Snapshot | None = None
+
+    def snapshot(self, revision: int) -> Snapshot:
+        """The run now; files are touched only if `revision` is newer than what was read last."""
+        with self._lock:
+            if self._snapshot is None or self._snapshot.revision != revision:
+                self._read_metrics()
+                self._read_rows(self._evaluations, self._rows)
+                self._read_rows(self._events, self._event_rows)
+                del self._event_rows[:-MAX_EVENTS]
+                self._snapshot = self._freeze(revision)
+            return self._snapshot
+
+    def _read_metrics(self) -> None:
+        frame = self._metrics.read_frame()
+        if self._metrics.restarted:
+            self._columns, self._nonfinite = Columns(), {}
+        if frame.empty:
+            return
+        if "nonfinite" in frame:
+            self._note_nonfinite(frame)
+            frame = frame.drop(columns="nonfinite")
+        self._columns.append(frame)
+
+    def _note_nonfinite(self, frame: pd.DataFrame) -> None:
+        marked = frame[frame["nonfinite"].notna()]
+        for step, names in zip(marked["step"], marked["nonfinite"], strict=True):
+            for name in names:
+                self._nonfinite.setdefault(str(name), NonFinite()).steps.append(int(step))
+
+    @staticmethod
+    def _read_rows(tail: JsonlTail, rows: list[dict[str, Any]]) -> None:
+        new = tail.read()
+        if tail.restarted:
+            rows.clear()
+        rows.extend(new)
+
+    def _freeze(self, revision: int) -> Snapshot:
+        tails = (self._metrics, self._evaluations, self._events)
+        return Snapshot(
+            revision=revision,
+            status=read_status(self.layout),
+            training=self._columns.views(),
+            nonfinite={name: NonFinite(list(found.steps)) for name, found in self._nonfinite.items()},
+            probes=[row for row in self._rows if row.get("kind") == "probe"],
+            validations=[row for row in self._rows if row.get("kind") == "validation"],
+            events=list(self._event_rows),
+            problems=[problem for tail in tails for problem in tail.problems[-MAX_PROBLEMS:]],
+        )
+
+
+class Store:
+    """The runs of one folder. The least recently viewed logs are forgotten when more than eight are open."""
+
+    def __init__(self, runs: Path, revision: Callable[[str], int]) -> None:
+        self.runs = runs
+        self.revision = revision
+        self._logs: OrderedDict[str, RunLog] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def snapshot(self, name: str) -> Snapshot | None:
+        """The run of that name, or None if there is no such folder (any more)."""
+        layout = resolve_run(self.runs, name)
+        with self._lock:
+            if layout is None:
+                self._logs.pop(name, None)
+                return None
+            run = self._logs.setdefault(name, RunLog(layout))
+            self._logs.move_to_end(name)
+            while len(self._logs) > MAX_OPEN_RUNS:
+                self._logs.popitem(last=False)
+        return run.snapshot(self.revision(name))
+
+    def health(self, name: str) -> Health | None:
+        """The state of a run without its logs."""
+        layout = resolve_run(self.runs, name)
+        return read_status(layout).health if layout else None

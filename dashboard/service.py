@@ -1,0 +1,60 @@
+"""What one dashboard process holds: the runs folder, its watcher, and the readers that all sessions share."""
+
+import asyncio
+from collections.abc import AsyncIterator, Hashable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from dashboard.loading import Store
+from dashboard.summaries import Summaries
+from dashboard.watch import LIST, Revisions, Watcher, check_silent_changes
+
+
+class Service:
+    """Made once by the server before it serves; the pages reach it through `service()`."""
+
+    def __init__(self, runs: Path) -> None:
+        self.runs = runs
+        self.revisions = Revisions()
+        self.watcher = Watcher(runs, self.revisions)
+        self.store = Store(runs, self.revisions.current)
+        self.summaries = Summaries(runs)
+
+    def state_of(self, key: str) -> Hashable:
+        """What may change about a key without any file changing."""
+        if key == LIST:
+            return tuple((run.name, run.status.health) for run in self.summaries.all())
+        return self.store.health(key)
+
+    @asynccontextmanager
+    async def lifespan(self, _app: object) -> AsyncIterator[None]:
+        """Watch while the server serves."""
+        self.revisions.attach(asyncio.get_running_loop())
+        self.watcher.start()
+        checks = asyncio.create_task(check_silent_changes(self.watcher, self.state_of))
+        try:
+            yield
+        finally:
+            self.revisions.close()
+            checks.cancel()
+            await asyncio.gather(checks, return_exceptions=True)
+            await asyncio.to_thread(self.watcher.stop)
+
+
+_running: list[Service] = []
+
+
+def install(service: Service) -> None:
+    """Make `service` the one that this process's pages use: Streamlit runs page scripts without arguments."""
+    _running[:] = [service]
+
+
+def service() -> Service:
+    """The service of this process.
+
+    Raises:
+        RuntimeError: the pages were started without their server.
+    """
+    if not _running:
+        raise RuntimeError("start the dashboard with `python -m dashboard --runs DIR`, not with `streamlit run`")
+    return _running[0]

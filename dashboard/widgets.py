@@ -1,0 +1,220 @@
+"""Small pieces of page, built as HTML in which every text is escaped: names, notes and errors of a run are never markup."""
+
+import html
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+from urllib.parse import quote
+
+from dashboard.formats import DASH, count, duration, moment, number, rate
+from dashboard.loading import Snapshot
+from dashboard.panels import latest
+from dashboard.summaries import RunSummary
+from shared.collapse import Verdict
+from shared.reader import Health, RunStatus
+
+BADGES: dict[Health, tuple[str, str]] = {
+    Health.CREATED: ("○", "Created"),
+    Health.RUNNING: ("●", "Running"),
+    Health.FINISHED: ("✓", "Finished"),
+    Health.INTERRUPTED: ("❙❙", "Interrupted"),
+    Health.FAILED: ("✕", "Failed"),
+    Health.STALE: ("?", "Stale"),
+    Health.DEAD: ("✕", "Dead"),
+    Health.BROKEN: ("!", "Broken"),
+}
+"""Sign and word per state: colour is never the only difference."""
+SIGNS = {"ok": "✓", "info": "i", "warning": "!", "alarm": "✕"}
+
+
+class Html(str):
+    """Text that is already safe markup. Only `el` makes it."""
+
+    __slots__ = ()
+
+
+def el(name: str, *children: str | None, **attributes: str | None) -> Html:
+    """An element; children and attribute values are escaped unless they came from `el`. `cls` is `class`, `_` is `-`."""
+    inner = "".join(child if isinstance(child, Html) else html.escape(child) for child in children if child is not None)
+    named = (
+        ("class" if key == "cls" else key.replace("_", "-"), value) for key, value in attributes.items() if value is not None
+    )
+    opening = "".join(f' {key}="{html.escape(value, quote=True)}"' for key, value in named)
+    return Html(f"<{name}{opening}>{inner}</{name}>")
+
+
+def join(parts: Iterable[Html]) -> Html:
+    """Several elements in a row."""
+    return Html("".join(parts))
+
+
+def badge(health: Health) -> Html:
+    """The state of a run: sign, word and colour."""
+    sign, word = BADGES[health]
+    return el(
+        "span",
+        el("span", sign, cls="sv-sign", aria_hidden="true"),
+        word,
+        cls=f"sv-badge sv-{health.value}",
+        data_state=health.value,
+    )
+
+
+def banner(severity: str, title: str, detail: str, remedy: str | None = None, command: str | None = None) -> Html:
+    """A message with what to do next."""
+    return el(
+        "section",
+        el("span", SIGNS[severity], cls="sv-icon", aria_hidden="true"),
+        el(
+            "div",
+            el("p", el("strong", title), " ", detail),
+            el("p", el("span", "What to do: ", cls="sv-dim"), remedy) if remedy else None,
+            el("code", command, cls="sv-command") if command else None,
+        ),
+        cls=f"sv-banner sv-{severity}", role="status", data_severity=severity,
+    )  # fmt: skip
+
+
+def verdict_banner(verdict: Verdict) -> Html:
+    """The verdict, the step at which it began, and the remedy."""
+    since = f" Since step {verdict.began:,}." if verdict.began is not None and verdict.kind != "nonfinite" else ""
+    return banner(verdict.severity, verdict.title + ".", verdict.detail + since, verdict.remedy)
+
+
+def state_banner(status: RunStatus) -> Html | None:
+    """What is wrong with the run itself, and how to go on; None when nothing is."""
+    resume = f"python -m backend train --resume_from_checkpoint {shlex.quote(str(status.layout.root))}"
+    reason = status.reason or ""
+    if status.health is Health.DEAD:
+        return banner("alarm", "The training process is gone.", reason, "Resume from the last checkpoint:", resume)
+    if status.health is Health.FAILED:
+        return banner(
+            "alarm",
+            "Training failed.",
+            reason or "No reason was recorded.",
+            "Mend the cause (console.log has the traceback), then resume:",
+            resume,
+        )
+    if status.health is Health.STALE:
+        return banner(
+            "warning", "No sign of life.", reason, "Look at the machine it runs on. If the process is gone, resume:", resume
+        )
+    if status.health is Health.INTERRUPTED:
+        return banner("info", "Training was interrupted.", reason or "It can go on where it stopped.", "Resume:", resume)
+    if status.health is Health.BROKEN:
+        return banner("alarm", "This run cannot be read.", reason, "Restore run.json from a copy, or move the folder away.")
+    return banner("warning", "Part of the run cannot be read.", reason) if reason else None
+
+
+def stat(label: str, value: str, name: str, extra: str | None = None) -> Html:
+    """One figure of the strip at the top."""
+    return el(
+        "div", el("dt", label), el("dd", value, el("small", f" {extra}") if extra else None, data_metric=name), cls="sv-stat"
+    )
+
+
+def header(snapshot: Snapshot) -> Html:
+    """State, data, device and the newest figures of a run."""
+    status = snapshot.status
+    info, beat = status.info, status.heartbeat
+    step = int(snapshot.steps[-1]) if len(snapshot.steps) else beat.step if beat else 0
+    planned = (beat.max_steps if beat else None) or (info.max_steps if info else None)
+    running = status.health is Health.RUNNING
+    active, dims = latest(snapshot, "probe", "active_units"), latest(snapshot, "probe", "latent_dims")
+    return el(
+        "header",
+        _about(status),
+        _progress(step, planned),
+        el(
+            "dl",
+            stat("Step", count(step), "step", f"of {planned:,}" if planned else None),
+            stat("Epoch", f"{beat.epoch:.2f}" if beat else DASH, "epoch"),
+            stat("Rate", rate(beat.steps_per_s) if beat and running else DASH, "rate"),
+            stat("Time left", duration(beat.eta_s) if beat and running else DASH, "eta"),
+            stat("Loss", number(latest(snapshot, "training", "loss")), "loss"),
+            stat("KL", number(latest(snapshot, "training", "kl")), "kl", "nats"),
+            stat("Active units", count(active), "active", f"of {dims:,.0f}" if dims else None),
+            stat("Validation AUROC", number(latest(snapshot, "validation", "auroc"), 3), "auroc"),
+            cls="sv-stats",
+        ),
+        cls="sv-head",
+    )  # fmt: skip
+
+
+def _about(status: RunStatus) -> Html:
+    info, beat = status.info, status.heartbeat
+    phase = beat.phase if beat and status.health is Health.RUNNING else None
+    data = info.dataset if info else None
+    facts = [data.name if data else None, info.device if info else None, info.precision if info else None]
+    started = f"started {moment(info.created_at)} UTC" if info else None
+    return el(
+        "p",
+        badge(status.health),
+        el("span", phase, cls="sv-dim") if phase else None,
+        el("span", "simulated data", cls="sv-tag", title="From the built-in generator: no real patients.") if data and data.simulated else None,
+        el("span", " · ".join(fact for fact in (*facts, started) if fact and fact != "unknown"), cls="sv-dim"),
+        cls="sv-about",
+    )  # fmt: skip
+
+
+def _progress(step: int, planned: int | None) -> Html | None:
+    if not planned:
+        return None
+    share = min(step / planned, 1.0)
+    bar = el("span", style=f"width:{share:.2%}")
+    return el("div", bar, cls="sv-progress", role="progressbar", aria_valuenow=f"{100 * share:.0f}", aria_label="steps done")
+
+
+def run_table(runs: list[RunSummary]) -> Html:
+    """The list of runs: a table on a wide screen, cards on a narrow one."""
+    heads = ("Run", "State", "Verdict", "Progress", "Best AUROC", "Active units", "Started", "Duration", "Device")
+    return el(
+        "table",
+        el("thead", el("tr", *(el("th", head, scope="col") for head in heads))),
+        el("tbody", *(_run_row(run) for run in runs)),
+        cls="sv-runs",
+    )
+
+
+def _run_row(run: RunSummary) -> Html:
+    info = run.status.info
+    data = info.dataset if info else None
+    name = el("a", run.name, href=f"live?run={quote(run.name)}", data_run=run.name)
+    about = data.name if data else run.status.reason if run.status.health is Health.BROKEN else None
+    tag = el("span", "simulated data", cls="sv-tag") if data and data.simulated else None
+    step = count(run.step) + (f" of {run.max_steps:,}" if run.max_steps else "")
+    verdict = el("span", el("span", SIGNS[run.verdict.severity], cls="sv-icon"), run.verdict.title, cls=f"sv-verdict sv-{run.verdict.severity}",
+                 title=run.verdict.detail) if run.verdict else Html(DASH)  # fmt: skip
+    active = f"{count(run.active_units)} of {count(run.latent_dims)}" if run.active_units is not None else DASH
+    cells = (
+        ("Run", el("div", name, el("div", about, " ", tag, cls="sv-dim") if about or tag else None)),
+        ("State", badge(run.status.health)),
+        ("Verdict", verdict),
+        ("Progress", el("div", step, _progress(run.step, run.max_steps))),
+        ("Best AUROC", el("span", number(run.best_auroc, 3))),
+        ("Active units", el("span", active)),
+        ("Started", el("span", moment(info.created_at) if info else DASH)),
+        ("Duration", el("span", duration(run.duration_s))),
+        ("Device", el("span", info.device if info and info.device != "unknown" else DASH)),
+    )
+    return el("tr", *(el("td", value, data_label=label) for label, value in cells), data_name=run.name)
+
+
+def event_table(events: Sequence[Mapping[str, Any]], shown: int = 100) -> Html:
+    """Events of a run, newest first."""
+    heads = ("Time (UTC)", "Step", "Kind", "Message")
+    rows = (
+        (
+            str(event.get("at", ""))[:19].replace("T", " "),
+            f"{event['step']:,}",
+            str(event.get("kind", "")),
+            str(event.get("message", "")),
+        )
+        for event in reversed(events[-shown:])
+    )
+    return el(
+        "table",
+        el("thead", el("tr", *(el("th", head, scope="col") for head in heads))),
+        el("tbody", *(el("tr", *(el("td", cell) for cell in row)) for row in rows)),
+        cls="sv-events",
+    )
