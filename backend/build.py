@@ -1,7 +1,7 @@
 """From a source of stays to a prepared folder: store, splits, statistics, fingerprint, `dataset.json`."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -29,8 +29,11 @@ class Source(Protocol):
     simulated: bool
     labels: list[str]
     """Outcome columns to predict, with values 0, 1 or NaN; other columns of the stays are only kept."""
-    units: Mapping[str, str]
-    read: dict[str, Any]
+    units: dict[str, str]
+
+    @property
+    def read(self) -> dict[str, Any]:
+        """What was read, dropped and why; complete after the other calls."""
 
     def chunks(self, progress: Progress) -> Iterator[Chunk]:
         """All stays, each once."""
@@ -71,7 +74,7 @@ def build(
         if embeddings is not None:
             np.save(folder / EMBEDDINGS, embeddings.astype(np.float32))
         progress("statistics", 0.0)
-        variables = training_statistics(folder, stays, writer.names, dict(source.units))
+        variables = training_statistics(folder, stays, writer.names, source.units)
         progress("statistics", 1.0)
         info = DatasetInfo(
             name=source.name, source=source.kind, simulated=source.simulated, seed=seed,

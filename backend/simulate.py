@@ -14,6 +14,7 @@ import pandas as pd
 from backend.build import Progress
 from backend.simulated_variables import DESCRIPTORS, UNITS, VARIABLES
 from backend.store_writer import Chunk
+from shared.errors import InputError
 
 BLOCK = 256
 HOURS = 48
@@ -30,12 +31,18 @@ STEP = 10.0 ** -_column("digits")
 
 
 class Simulation:
-    """A source of `patients` simulated stays, one per patient, all fixed by `seed`."""
+    """A source of `patients` simulated stays, one per patient, all fixed by `seed`.
+
+    Raises:
+        InputError: no patients, or a negative seed.
+    """
 
     kind = "simulate"
     simulated = True
 
     def __init__(self, patients: int, seed: int) -> None:
+        if patients < 1 or seed < 0:
+            raise InputError(f"--patients {patients} --seed {seed}: at least one patient, and a seed of at least 0")
         self.patients = patients
         self.seed = seed
         self.labels = ["in_hospital_mortality"]
