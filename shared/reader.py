@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import orjson
 import pandas as pd
@@ -19,6 +19,7 @@ from shared.layout import SCHEMA_VERSION, RunLayout, iter_runs
 from shared.schema import Heartbeat, RunInfo, RunState, now
 
 STALE_AFTER = timedelta(minutes=3)
+LAST_BYTES = 256
 R = TypeVar("R", bound=BaseModel)
 
 
@@ -49,8 +50,9 @@ def read_record(path: Path, kind: type[R]) -> R:
 class JsonlTail:
     """Follows one JSONL file: `read` returns the rows added since the last call.
 
-    Only whole lines are taken. A replaced file (resume cuts the log) or a shorter one starts again from its head and
-    sets `restarted`. A line that is not a JSON object of the known version is left out and named in `problems`.
+    Only whole lines are taken. A file that is no longer the one read so far (resume cuts the log: another inode, fewer
+    bytes, or other bytes where the last line was) starts again from its head and sets `restarted`. A line that is not a
+    JSON object of the known version is left out and named in `problems`.
     """
 
     path: Path
@@ -59,6 +61,7 @@ class JsonlTail:
     _offset: int = 0
     _inode: int = -1
     _lines: int = 0
+    _last: bytes = b""
 
     def read_bytes(self) -> bytes:
         """The whole lines added since the last call; empty when there is none or the file does not exist yet."""
@@ -69,15 +72,21 @@ class JsonlTail:
             return b""
         with file:
             status = os.fstat(file.fileno())
-            if status.st_ino != self._inode or status.st_size < self._offset:
+            if status.st_ino != self._inode or status.st_size < self._offset or not self._continues(file):
                 self.restarted = self._inode != -1
-                self._offset, self._inode, self._lines = 0, status.st_ino, 0
+                self._offset, self._inode, self._lines, self._last = 0, status.st_ino, 0, b""
                 self.problems.clear()
             file.seek(self._offset)
             data = file.read()
         whole = data[: data.rfind(b"\n") + 1]
         self._offset += len(whole)
+        self._last = whole[-LAST_BYTES:] or self._last
         return whole
+
+    def _continues(self, file: BinaryIO) -> bool:
+        """Whether what was read last still stands there; inode numbers are given out again, often at once."""
+        file.seek(self._offset - len(self._last))
+        return file.read(len(self._last)) == self._last
 
     def read(self) -> list[dict[str, Any]]:
         """New rows as dictionaries, in file order."""
@@ -85,7 +94,7 @@ class JsonlTail:
 
     def _parse(self, data: bytes) -> list[dict[str, Any]]:
         rows = []
-        for line in data.splitlines():
+        for line in data.split(b"\n")[:-1]:
             self._lines += 1
             problem = None
             try:
@@ -108,15 +117,36 @@ class JsonlTail:
         data = self.read_bytes()
         if not data:
             return pd.DataFrame()
-        try:
-            table = pa_json.read_json(pa.BufferReader(data))
-        except pa.ArrowInvalid:
-            return pd.DataFrame(self._parse(data))
-        frame = table.to_pandas()
-        if "step" not in frame or not frame["step"].notna().all() or not _known_version(frame):
+        frame = _fast_frame(data)
+        if frame is None:
             return pd.DataFrame(self._parse(data))
         self._lines += len(frame)
         return frame
+
+
+def _fast_frame(data: bytes) -> pd.DataFrame | None:
+    """The rows by pyarrow, or None where only `JsonlTail.read` is right.
+
+    pyarrow 26.0.1 takes NaN and several objects on a line, reads a text that looks like a time as a time, fails late (where
+    the frame is used) on bytes that are no UTF-8, and a line `null` ends the whole process.
+    """
+    lines = data.count(b"\n")
+    objects = data.count(b"\n{") + data.startswith(b"{")
+    if objects != lines or not data.isascii() or b"NaN" in data or b"Inf" in data:
+        return None
+    try:
+        table = pa_json.read_json(pa.BufferReader(data))
+        frame = table.to_pandas()
+    except pa.ArrowInvalid:
+        return None
+    whole = "step" in frame and frame["step"].dtype == "int64" and len(frame) == lines
+    plain = not any(pa.types.is_timestamp(kind) or pa.types.is_struct(kind) for kind in table.schema.types)
+    if not (whole and plain and _known_version(frame)):
+        return None
+    for name, kind in zip(table.schema.names, table.schema.types, strict=True):
+        if pa.types.is_list(kind):
+            frame[name] = pd.Series(table[name].to_pylist(), dtype=object)
+    return frame
 
 
 def _known_version(frame: pd.DataFrame) -> bool:
@@ -130,7 +160,7 @@ def _row_problem(row: object) -> str | None:
     version = row.get("v", row.get("schema_version"))
     if version != SCHEMA_VERSION:
         return f"schema version {version!r}; this release reads {SCHEMA_VERSION}"
-    return None if isinstance(row.get("step"), int) else "no integer step"
+    return None if type(row.get("step")) is int else "no integer step"
 
 
 class Health(StrEnum):
@@ -169,10 +199,10 @@ def read_status(layout: RunLayout) -> RunStatus:
     except InputError as error:
         return RunStatus(layout, Health.BROKEN, reason=str(error))
     heartbeat, reason = None, None
-    if layout.heartbeat.exists():
-        try:
-            heartbeat = read_record(layout.heartbeat, Heartbeat)
-        except InputError as error:
+    try:
+        heartbeat = read_record(layout.heartbeat, Heartbeat)
+    except InputError as error:
+        if not isinstance(error.__cause__, FileNotFoundError):
             reason = str(error)
     health = Health(info.state.value)
     if info.state in (RunState.RUNNING, RunState.CREATED):
@@ -188,7 +218,8 @@ def _judge_liveness(
     if pid is not None and host == socket.gethostname() and not _alive(pid):
         return Health.DEAD, f"process {pid} is gone and left no final state (killed?); resume the run to go on"
     if age > STALE_AFTER:
-        return Health.STALE, f"no heartbeat for {age.total_seconds() / 60:.0f} min (process {pid} on {host})"
+        process = f"process {pid} on {host}" if pid is not None else "no process has taken it up"
+        return Health.STALE, f"no heartbeat for {age.total_seconds() / 60:.0f} min ({process})"
     return health, reason
 
 

@@ -1,0 +1,328 @@
+"""What the reader promises: rows do not depend on when it looked, and damage costs only itself and is named."""
+
+import itertools
+import json
+import math
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared import layout as layout_module
+from shared.errors import InputError
+from shared.layout import RunLayout, iter_runs
+from shared.reader import Health, JsonlTail, list_runs, read_record, read_status
+from shared.schema import Event, Heartbeat, RunInfo, RunState, Session, now
+from shared.writer import encode_line, write_record
+
+ROWS = st.lists(st.dictionaries(st.sampled_from(["loss", "kl", "beta", "lr"]), st.floats() | st.integers(0, 9)), max_size=20)
+GARBAGE = (
+    st.binary(max_size=40).map(lambda data: data.replace(b"\n", b"?"))
+    | st.sampled_from([
+        b"", b"[1]", b"5", b"null", b'"text"', b"{}", b'{"v":1}', b'{"step":1}', b'{"v":2,"step":1}', b'{"v":1,"step":"1"}',
+        b'{"v":1,"step":1.0}', b'{"v":1,"step":true}', b'{"v":1,"step":null}', b'{"v":1,"step":1}{"v":1,"step":2}',
+        b'{"v":1,"step":1,"loss":NaN}', b'{"v":1,"step":1}\r{"v":1,"step":2}', b'{"v":1,"step":1,"a":"\xff"}', b'{"v":1,"st',
+    ])
+).filter(lambda line: not is_row(line))  # fmt: skip
+
+
+def is_row(line: bytes) -> bool:
+    """Whether the line would be right, by the standard library's strict reading."""
+
+    def refuse(_: str) -> None:
+        raise ValueError("not JSON")
+
+    try:
+        row = json.loads(line.decode("utf-8"), parse_constant=refuse)
+    except ValueError:
+        return False
+    return isinstance(row, dict) and row.get("v") == 1 and type(row.get("step")) is int
+
+
+def file_of(lines: list[bytes], folder: str) -> JsonlTail:
+    path = Path(folder) / "metrics.jsonl"
+    path.write_bytes(b"".join(lines))
+    return JsonlTail(path)
+
+
+def without_missing(row: dict[str, Any]) -> dict[str, Any]:
+    """A frame cannot tell an absent value from null; both are missing."""
+    return {
+        name: value for name, value in row.items() if value is not None and not (isinstance(value, float) and math.isnan(value))
+    }
+
+
+@given(rows=ROWS, cuts=st.lists(st.integers(0, 3000), max_size=12), by_frame=st.booleans())
+def test_any_split_into_appended_chunks_gives_the_same_rows(
+    rows: list[dict[str, float]], cuts: list[int], by_frame: bool
+) -> None:
+    data = b"".join(encode_line(step, row) for step, row in enumerate(rows))
+    edges = sorted({0, *(cut for cut in cuts if cut < len(data)), len(data)})
+    with tempfile.TemporaryDirectory() as folder:
+        tail = file_of([], folder)
+        read: list[dict[str, Any]] = []
+        for begin, end in itertools.pairwise(edges):
+            with tail.path.open("ab") as file:
+                file.write(data[begin:end])
+            read += tail.read_frame().to_dict("records") if by_frame else tail.read()
+        whole = JsonlTail(tail.path).read()
+    assert [without_missing(row) for row in read] == [without_missing(row) for row in whole]
+    assert [row["step"] for row in read] == list(range(len(rows)))
+    assert tail.problems == [] and not tail.restarted
+
+
+@given(
+    lines=st.lists(GARBAGE | st.integers(0, 99).map(lambda step: encode_line(step, {"kl": 0.5})[:-1]), max_size=15),
+    by_frame=st.booleans(),
+)
+def test_damaged_lines_cost_only_themselves_and_are_named(lines: list[bytes], by_frame: bool) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        tail = file_of([line + b"\n" for line in lines], folder)
+        rows = tail.read_frame().to_dict("records") if by_frame else tail.read()
+    assert [row["step"] for row in rows] == [json.loads(line)["step"] for line in lines if is_row(line)]
+    named = [int(problem.split("line ")[1].split(":")[0]) for problem in tail.problems]
+    assert named == [number for number, line in enumerate(lines, start=1) if not is_row(line)]
+
+
+@given(
+    rows=st.lists(st.dictionaries(st.sampled_from(["loss", "kl", "auroc"]), st.floats() | st.none()), min_size=1, max_size=20)
+)
+def test_frame_equals_rows(rows: list[dict[str, float]]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        tail = file_of([encode_line(step, row) for step, row in enumerate(rows)], folder)
+        frame, plain = tail.read_frame(), JsonlTail(tail.path).read()
+    assert [without_missing(row) for row in frame.to_dict("records")] == [without_missing(row) for row in plain]
+
+
+def test_frame_of_events_keeps_texts_and_nested_data(tmp_path: Path) -> None:
+    """A time without fractions must not turn into another type than the times beside it."""
+    at = pd.Timestamp("2026-01-01T00:00:00Z").to_pydatetime()
+    event = Event(step=1, kind="verdict", message="x", data={"kl": 1.0}, at=at).model_dump_json()
+    other = Event(step=2, kind="error", message="y", data={"file": "z"}, at=at).model_dump_json()
+    tail = file_of([event.encode() + b"\n", other.encode() + b"\n"], str(tmp_path))
+    frame = tail.read_frame()
+    assert frame["at"].tolist() == ["2026-01-01T00:00:00Z"] * 2
+    assert frame["data"].tolist() == [{"kl": 1.0}, {"file": "z"}]
+
+
+def test_line_numbers_go_on_over_calls(tmp_path: Path) -> None:
+    tail = file_of([encode_line(0, {}), encode_line(1, {})], str(tmp_path))
+    tail.read_frame()
+    with tail.path.open("ab") as file:
+        file.write(encode_line(2, {}) + b"broken\n")
+    tail.read()
+    assert len(tail.problems) == 1 and tail.problems[0].startswith("metrics.jsonl line 4: not JSON")
+
+
+def test_unknown_schema_version_is_named(tmp_path: Path) -> None:
+    tail = file_of([b'{"v":99,"step":0}\n', b'{"step":0}\n'], str(tmp_path))
+    assert tail.read() == []
+    assert tail.problems == [
+        "metrics.jsonl line 1: schema version 99; this release reads 1",
+        "metrics.jsonl line 2: schema version None; this release reads 1",
+    ]
+
+
+def test_file_that_does_not_exist_yet(tmp_path: Path) -> None:
+    tail = JsonlTail(tmp_path / "metrics.jsonl")
+    assert tail.read() == [] and tail.read_frame().empty
+    tail.path.write_bytes(encode_line(0, {}))
+    assert len(tail.read()) == 1 and not tail.restarted
+
+
+def test_half_a_line_waits_for_its_end(tmp_path: Path) -> None:
+    line = encode_line(0, {"loss": 1.0})
+    tail = file_of([line[:10]], str(tmp_path))
+    assert tail.read() == [] and tail.problems == []
+    with tail.path.open("ab") as file:
+        file.write(line[10:])
+    assert [row["step"] for row in tail.read()] == [0]
+
+
+@pytest.mark.parametrize("count", [1, 3, 9], ids=["shorter", "same length", "longer"])
+@pytest.mark.parametrize("in_place", [True, False], ids=["rewritten", "replaced"])
+def test_another_file_under_the_same_name_starts_again(tmp_path: Path, in_place: bool, count: int) -> None:
+    """Rewritten in place, the inode is the same, as when a file system gives a freed number out again."""
+    tail = file_of([encode_line(step, {"loss": 0.5}) for step in range(3)] + [b"broken\n"], str(tmp_path))
+    assert len(tail.read()) == 3 and len(tail.problems) == 1
+    new = b"".join(encode_line(step, {"loss": 1.5}) for step in range(count)) + b"x" * 6 + b"\n"
+    if in_place:
+        tail.path.write_bytes(new)
+    else:
+        (tmp_path / "new").write_bytes(new)
+        (tmp_path / "new").replace(tail.path)
+    assert [row["step"] for row in tail.read()] == list(range(count))
+    assert tail.restarted and [problem.partition(":")[0] for problem in tail.problems] == [f"metrics.jsonl line {count + 1}"]
+    assert tail.read() == [] and not tail.restarted
+
+
+# Records
+
+
+def test_record_problems_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "run.json"
+    cases = {
+        b"{": "not valid JSON",
+        b"[]": "schema_version is None",
+        b'{"schema_version": 7}': "schema_version is 7; this release reads 1",
+        b'{"schema_version": 1, "name": "x"}': "field config: Field required",
+        b'{"schema_version": 1, "name": "x", "config": {}, "state": "paused"}': "field state",
+        b'{"schema_version": 1, "name": "x", "config": {}, "created_at": "2026-01-01T00:00:00"}': "field created_at",
+    }
+    with pytest.raises(InputError, match="No such file"):
+        read_record(path, RunInfo)
+    for data, expected in cases.items():
+        path.write_bytes(data)
+        with pytest.raises(InputError, match=expected) as caught:
+            read_record(path, RunInfo)
+        assert str(path) in str(caught.value)
+
+
+def test_fields_of_a_later_minor_version_are_kept(tmp_path: Path) -> None:
+    path = tmp_path / "run.json"
+    path.write_bytes(b'{"schema_version": 1, "name": "x", "config": {}, "colour": "green"}')
+    write_record(path, read_record(path, RunInfo))
+    assert json.loads(path.read_bytes())["colour"] == "green"
+
+
+# Status
+
+
+HERE = socket.gethostname()
+
+
+def dead_pid() -> int:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+def a_run(
+    folder: Path, state: RunState, pid: int | None = None, host: str = HERE, age_s: float = 0.0, beats: bool = True
+) -> RunLayout:
+    """A run directory whose process is `pid` and whose last sign of life is `age_s` old."""
+    layout = RunLayout(folder)
+    folder.mkdir(parents=True)
+    at = now() - timedelta(seconds=age_s)
+    info = RunInfo(name=folder.name, config={}, state=state, created_at=at, state_since=at)
+    if pid is not None:
+        info.sessions.append(Session(started_at=at, from_step=0, pid=pid, host=host, command=[]))
+        if beats:
+            write_record(layout.heartbeat, Heartbeat(at=at, pid=pid, host=host, step=5))
+    write_record(layout.run_json, info)
+    return layout
+
+
+def test_status_of_a_created_run(tmp_path: Path) -> None:
+    status = read_status(a_run(tmp_path / "a", RunState.CREATED))
+    assert (status.health, status.reason, status.heartbeat) == (Health.CREATED, None, None)
+
+
+def test_status_of_a_running_run(tmp_path: Path) -> None:
+    status = read_status(a_run(tmp_path / "a", RunState.RUNNING, os.getpid()))
+    assert (status.health, status.reason, status.name) == (Health.RUNNING, None, "a")
+    assert status.heartbeat is not None and status.heartbeat.step == 5
+
+
+@pytest.mark.parametrize("pid", [None, 4_000_000], ids=["never taken up", "elsewhere"])
+def test_status_of_a_silent_run(tmp_path: Path, pid: int | None) -> None:
+    status = read_status(a_run(tmp_path / "a", RunState.RUNNING, pid, host="another-host", age_s=600))
+    assert status.health is Health.STALE
+    assert status.reason is not None and "no heartbeat for 10 min" in status.reason and "None" not in status.reason
+
+
+def test_silent_process_that_still_exists_is_stale_not_dead(tmp_path: Path) -> None:
+    assert read_status(a_run(tmp_path / "a", RunState.RUNNING, os.getpid(), age_s=600)).health is Health.STALE
+
+
+def test_process_on_another_host_cannot_be_called_dead(tmp_path: Path) -> None:
+    assert read_status(a_run(tmp_path / "a", RunState.RUNNING, dead_pid(), host="another-host")).health is Health.RUNNING
+
+
+@pytest.mark.parametrize("state", [RunState.RUNNING, RunState.CREATED])
+def test_status_of_a_killed_run(tmp_path: Path, state: RunState) -> None:
+    status = read_status(a_run(tmp_path / "a", state, dead_pid()))
+    assert status.health is Health.DEAD and status.reason is not None and "resume" in status.reason
+
+
+def test_zombie_counts_as_dead(tmp_path: Path) -> None:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    try:
+        assert read_status(a_run(tmp_path / "a", RunState.RUNNING, process.pid)).health is Health.DEAD
+    finally:
+        process.wait()
+
+
+@pytest.mark.parametrize("state", [RunState.FINISHED, RunState.INTERRUPTED, RunState.FAILED])
+def test_final_states_stand_whatever_the_process_does(tmp_path: Path, state: RunState) -> None:
+    status = read_status(a_run(tmp_path / "a", state, dead_pid(), age_s=10**6))
+    assert (status.health.value, status.reason) == (state.value, None)
+
+
+def test_error_of_a_failed_run_is_its_reason(tmp_path: Path) -> None:
+    layout = a_run(tmp_path / "a", RunState.FAILED)
+    info = read_record(layout.run_json, RunInfo)
+    write_record(layout.run_json, info.model_copy(update={"error": "out of memory"}))
+    assert read_status(layout).reason == "out of memory"
+
+
+def test_broken_run_says_so(tmp_path: Path) -> None:
+    layout = a_run(tmp_path / "a", RunState.RUNNING)
+    layout.run_json.write_text("{")
+    status = read_status(layout)
+    assert status.health is Health.BROKEN and status.info is None
+    assert status.reason is not None and "not valid JSON" in status.reason
+    assert read_status(RunLayout(tmp_path / "gone")).health is Health.BROKEN
+
+
+def test_broken_heartbeat_is_named_and_does_not_hide_the_run(tmp_path: Path) -> None:
+    layout = a_run(tmp_path / "a", RunState.RUNNING, os.getpid())
+    layout.heartbeat.write_text("{}")
+    status = read_status(layout)
+    assert status.health is Health.RUNNING
+    assert status.reason is not None and "heartbeat.json" in status.reason
+
+
+def test_list_is_newest_first_with_broken_ones_last(tmp_path: Path) -> None:
+    a_run(tmp_path / "old", RunState.FINISHED, age_s=100)
+    a_run(tmp_path / "new", RunState.FINISHED)
+    a_run(tmp_path / "broken", RunState.FINISHED).run_json.write_text("")
+    a_run(tmp_path / ".hidden", RunState.FINISHED)
+    (tmp_path / "not-a-run").mkdir()
+    (tmp_path / "file").touch()
+    assert [run.name for run in list_runs(tmp_path)] == ["new", "old", "broken"]
+    assert list_runs(tmp_path / "absent") == []
+
+
+def test_unreadable_run_does_not_hide_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    a_run(tmp_path / "mine", RunState.FINISHED)
+    private = a_run(tmp_path / "private", RunState.FINISHED)
+    exists = Path.exists
+
+    def refused(path: Path) -> bool:
+        if path == private.run_json:
+            raise PermissionError(13, "Permission denied")
+        return exists(path)
+
+    monkeypatch.setattr(layout_module.Path, "exists", refused)
+    assert [layout.root.name for layout in iter_runs(tmp_path)] == ["mine", "private"]
+
+
+def test_snapshots_in_step_order(tmp_path: Path) -> None:
+    layout = RunLayout(tmp_path)
+    assert layout.snapshots("posterior") == []
+    layout.posterior(1).parent.mkdir()
+    for step in (200, 3, 1_000_000_000):
+        layout.posterior(step).touch()
+    (tmp_path / "posterior" / "step-000000003 (copy).parquet").touch()
+    assert layout.snapshots("posterior") == [(step, layout.posterior(step)) for step in (3, 200, 1_000_000_000)]
