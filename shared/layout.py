@@ -71,12 +71,20 @@ class RunLayout:
     def snapshots(self, kind: str) -> list[tuple[int, Path]]:
         """All (step, path) of one kind ("posterior", "latents", "reconstruction"), oldest first."""
         found = (self.root / kind).glob("step-*.parquet")
-        return sorted((int(path.stem.removeprefix("step-")), path) for path in found)
+        numbered = ((path.stem.removeprefix("step-"), path) for path in found)
+        return sorted((int(number), path) for number, path in numbered if number.isdecimal())
 
 
 def iter_runs(output_dir: Path) -> Iterator[RunLayout]:
     """Every folder directly under `output_dir` that holds a run, in name order; dot folders are skipped."""
     for child in sorted(output_dir.iterdir()) if output_dir.is_dir() else ():
         layout = RunLayout(child)
-        if child.is_dir() and not child.name.startswith(".") and layout.run_json.exists():
+        if child.is_dir() and not child.name.startswith(".") and _may_hold_run(layout):
             yield layout
+
+
+def _may_hold_run(layout: RunLayout) -> bool:
+    try:
+        return layout.run_json.exists()
+    except PermissionError:  # another user's run: listed as unreadable, and the rest of the list stays
+        return True

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from shared.layout import SCHEMA_VERSION
 
@@ -57,7 +57,7 @@ class DatasetSummary(BaseModel):
 class Session(BaseModel):
     """One process that worked on the run: the first, and one more for every resume."""
 
-    started_at: datetime
+    started_at: AwareDatetime
     from_step: int
     pid: int
     host: str
@@ -68,9 +68,9 @@ class RunInfo(Record):
     """`run.json`: what the run is and how it stands."""
 
     name: str
-    created_at: datetime = Field(default_factory=now)
+    created_at: AwareDatetime = Field(default_factory=now)
     state: RunState = RunState.CREATED
-    state_since: datetime = Field(default_factory=now)
+    state_since: AwareDatetime = Field(default_factory=now)
     error: str | None = None
     config: dict[str, Any]
     versions: dict[str, str] = Field(default_factory=dict)
@@ -86,7 +86,7 @@ class RunInfo(Record):
 class Heartbeat(Record):
     """`heartbeat.json`: a sign of life, at most a few seconds old while the process works."""
 
-    at: datetime = Field(default_factory=now)
+    at: AwareDatetime = Field(default_factory=now)
     pid: int
     host: str
     phase: Literal["starting", "training", "validating", "probing", "saving", "stopped"] = "starting"
@@ -104,7 +104,7 @@ EventKind = Literal["state", "resume", "checkpoint", "verdict", "warning", "erro
 class Event(Record):
     """One line of `events.jsonl`."""
 
-    at: datetime = Field(default_factory=now)
+    at: AwareDatetime = Field(default_factory=now)
     step: int
     kind: EventKind
     message: str
@@ -116,7 +116,7 @@ class CheckpointSidecar(Record):
 
     kind: Literal["last", "best", "final", "interrupted", "error"]
     file: str
-    at: datetime = Field(default_factory=now)
+    at: AwareDatetime = Field(default_factory=now)
     step: int
     epoch: float
     metrics: dict[str, float | None]
