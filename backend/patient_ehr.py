@@ -18,7 +18,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from backend.build import Progress
+from backend.preparing import Progress
 from backend.grouping import group_sets
 from backend.patient_ehr_tables import describe_differences, read_embeddings, read_labels, read_stats, stay_name
 from backend.store_writer import Chunk

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from backend.build import Progress
+from backend.preparing import Progress
 from backend.grouping import group_sets
 from backend.physionet_files import LABEL, find_sets, read_outcomes, read_records
 from backend.physionet_records import Record, Rows, parse_records
@@ -147,7 +147,7 @@ class Physionet2012:
         is_id = rows.name == rows.names.index(RECORD_ID)
         for position, value in zip(rows.record[is_id], rows.value[is_id], strict=True):
             record = block[position]
-            if record.id != f"{value:.0f}":
+            if not (record.id.isdecimal() and int(record.id) == value):
                 raise InputError(f"{record.file}: its RecordID says {value:.0f}, its name {record.id}; rename or remove it")
         return Rows(rows.record[~is_id], rows.minute[~is_id], rows.name[~is_id], rows.value[~is_id], rows.names, rows.nameless)
 

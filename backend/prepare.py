@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # a command line that only prints its help loads no pandas
-    from backend.build import Source
+    from backend.preparing import Source
 
 # Without docstrings there is no description either (python -OO).
 DESCRIPTION = __doc__ or ""
@@ -60,8 +60,8 @@ def main(args: argparse.Namespace) -> int:
     """
     from rich.console import Console
 
-    from backend.build import build
-    from backend.progress import progress_on, summary_table
+    from backend.preparing import build
+    from backend.prepare_report import progress_on, summary_table
 
     console = Console()
     source = args.source(args)

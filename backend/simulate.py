@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from backend.build import Progress
+from backend.preparing import Progress
 from backend.simulated_variables import DESCRIPTORS, UNITS, VARIABLES
 from backend.store_writer import Chunk
 from shared.errors import InputError
