@@ -7,6 +7,7 @@ The two older rules (mean variance < 0.1, exp(logvar) > 0.01) point the wrong wa
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from numbers import Real
 from typing import Any, Literal
 
 Severity = Literal["ok", "info", "warning", "alarm"]
@@ -60,10 +61,10 @@ def judge(probes: Sequence[Mapping[str, Any]], beta_warmup_steps: int = 0, limit
     carries none yet. Rows with too few patients give "insufficient data", never a number.
     """
     limits = limits or Thresholds()
-    rows = [row for row in probes if _number(row, "kl") is not None or row.get("nonfinite")]
+    rows = [row for row in probes if _number(row, "kl") is not None or _nonfinite_names(row)]
     if not rows:
         return Verdict("insufficient", "info", "No probe evaluation yet", "The first one comes after a few hundred steps.")
-    if rows[-1].get("nonfinite"):
+    if _nonfinite_names(rows[-1]):
         return _nonfinite(rows)
     if (_number(rows[-1], "patients") or 0) < limits.minimum_patients:
         return Verdict(
@@ -81,7 +82,13 @@ def judge(probes: Sequence[Mapping[str, Any]], beta_warmup_steps: int = 0, limit
 
 def _number(row: Mapping[str, Any], name: str) -> float | None:
     value = row.get(name)
-    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+    return float(value) if isinstance(value, Real) and math.isfinite(value) else None
+
+
+def _nonfinite_names(row: Mapping[str, Any]) -> list[str]:
+    """Rows that come from a frame hold NaN, which is true, where this row had nothing to report."""
+    names = row.get("nonfinite")
+    return list(names) if isinstance(names, list | tuple) else []
 
 
 def _streak(rows: Sequence[Mapping[str, Any]], rule: Rule, limits: Thresholds) -> int:
@@ -95,16 +102,17 @@ def _streak(rows: Sequence[Mapping[str, Any]], rule: Rule, limits: Thresholds) -
 
 
 def _dated(verdict: Verdict, rows: Sequence[Mapping[str, Any]], streak: int, warmup: int, limits: Thresholds) -> Verdict:
-    began = int(rows[-streak]["step"])
-    early = int(rows[-1]["step"]) <= 0.2 * warmup
-    severity: Severity = "info" if early else "warning" if streak < limits.persistence else "alarm"
-    seen = int(rows[min(len(rows) - streak + limits.persistence, len(rows)) - 1]["step"])
+    steps = [int(row["step"]) for row in rows[-streak:]]
+    counted = [step for step in steps if step > 0.2 * warmup]  # an alarm needs its evidence after the silent time
+    early = not counted
+    severity: Severity = "info" if early else "warning" if len(counted) < limits.persistence else "alarm"
+    began, seen = steps[0], steps[-1] if early else counted[min(limits.persistence, len(counted)) - 1]
     note = " Still early in the beta warm-up: watched, not alarmed." if early else ""
     return replace(verdict, severity=severity, detail=verdict.detail + note, began=began, seen=seen)
 
 
 def _nonfinite(rows: Sequence[Mapping[str, Any]]) -> Verdict:
-    names = ", ".join(rows[-1]["nonfinite"])
+    names = ", ".join(_nonfinite_names(rows[-1]))
     step = int(rows[-1]["step"])
     return Verdict(
         "nonfinite", "alarm", "NaN or infinity in the posterior", f"Not finite: {names}.", step, step,

@@ -18,7 +18,7 @@ from shared.errors import InputError
 class Group(BaseModel):
     """A group of options; unknown keys are errors."""
 
-    model_config = ConfigDict(extra="forbid", validate_default=True)
+    model_config = ConfigDict(extra="forbid", validate_default=True, allow_inf_nan=False)
 
 
 class DataConfig(Group):
@@ -187,6 +187,8 @@ def build_config(values: dict[str, Any], *, where: str = "options", base: TrainC
                 if groups.get(option) != name:
                     raise _unknown(f"{name}.{option}", option, groups, where)
                 merged[name][option] = inner
+        elif name in merged:
+            raise InputError(f"{where}: {name!r} is a group of options: expected a table, got {value!r}")
         elif name in groups:
             merged[groups[name]][name] = value
         else:
@@ -201,8 +203,11 @@ def build_config(values: dict[str, Any], *, where: str = "options", base: TrainC
 
 
 def _unknown(shown: str, name: str, groups: dict[str, str], where: str) -> InputError:
-    near = difflib.get_close_matches(name, groups, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else "see `python -m backend train --help`"
+    near = difflib.get_close_matches(name, [*groups, *TrainConfig.model_fields], n=1)
+    if name in groups:
+        hint = f"it belongs to {groups[name]!r}"
+    else:
+        hint = f"did you mean {near[0]!r}?" if near else "see `python -m backend train --help`"
     return InputError(f"{where}: unknown option {shown!r}; {hint}")
 
 

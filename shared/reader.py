@@ -110,7 +110,7 @@ class JsonlTail:
         return rows
 
     def read_frame(self) -> pd.DataFrame:
-        """New rows as a frame; about ten times faster than `read` for many rows.
+        """New rows as a frame; about twice as fast as a frame from `read` (200,000 rows of 16 numbers, 2 cores: 0.6 s).
 
         Falls back to line by line, so that one damaged line costs only itself.
         """
