@@ -18,14 +18,15 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from backend.preparing import Progress
 from backend.grouping import group_sets
 from backend.patient_ehr_tables import describe_differences, read_embeddings, read_labels, read_stats, stay_name
+from backend.preparing import Progress
 from backend.store_writer import Chunk
 from shared.dataset import SPLITS
 from shared.errors import InputError
 
 FOLDER = "patient_ehr"
+COLUMNS = ("variable", "value", "minute", "set_index")
 EVENTS_PER_CHUNK = 500_000
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 
@@ -75,15 +76,16 @@ class PatientEhr:
 
     def chunks(self, progress: Progress) -> Iterator[Chunk]:
         """Stays by split, then by name, some hundred thousand events at a time."""
-        tables: list[pd.DataFrame] = []
+        tables: dict[str, pa.Table] = {}
         events = 0
         for number, file in enumerate(self._files, start=1):
-            tables.append(self._events(file))
-            events += len(tables[-1])
+            table = _read_stay(file)
+            tables[stay_name(file.stem)] = table
+            events += len(table)
             if events >= EVENTS_PER_CHUNK or number == len(self._files):
                 yield from self._chunk(tables)
                 progress("reading stays", number / len(self._files))
-                tables, events = [], 0
+                tables, events = {}, 0
 
     def outcomes(self, stays: pd.DataFrame) -> pd.DataFrame:
         """`stays` with its split and one column per outcome; NaN where oc.csv has none."""
@@ -105,33 +107,35 @@ class PatientEhr:
         self._notes.update(describe_differences(names, self._cached, "cached.csv"))
         return None if self._cached is None else self._cached.reindex(names).to_numpy(np.float32)
 
-    def _events(self, file: Path) -> pd.DataFrame:
-        """The usable rows of one stay: variable, value, minute, key (of its set)."""
-        frame = _read_stay(file)
-        unnamed = frame["variable"].isna() | (frame["variable"].str.strip() == "")
-        valueless = ~(frame["value"].abs() <= FLOAT32_MAX) & ~unnamed
-        timeless = frame[["minute", "key"]].isna().any(axis=1) & ~unnamed & ~valueless
-        self._counts.update(
-            rows=len(frame), nameless=int(unnamed.sum()), valueless=int(valueless.sum()), timeless=int(timeless.sum())
-        )
-        kept = frame[~(unnamed | valueless | timeless)]
-        if kept.empty:
-            self._empty.append(stay_name(file.stem))
-        return kept.assign(stay_id=stay_name(file.stem))
-
-    def _chunk(self, tables: list[pd.DataFrame]) -> Iterator[Chunk]:
-        events = pd.concat(tables, ignore_index=True)
-        if events.empty:
+    def _chunk(self, tables: dict[str, pa.Table]) -> Iterator[Chunk]:
+        """The stays of some files, without the rows that say nothing."""
+        events = pa.concat_tables(tables.values()).to_pandas()
+        stay = np.repeat(np.arange(len(tables)), [len(table) for table in tables.values()])
+        kept = self._usable(events).to_numpy()
+        ids = np.array(list(tables), dtype=object)
+        self._empty += ids[np.bincount(stay[kept], minlength=len(ids)) == 0].tolist()
+        if not kept.any():
             return
-        stay, ids = pd.factorize(events["stay_id"])
+        events = events[kept]
         variable, names = pd.factorize(events["variable"])
-        group = group_sets(stay, events["key"].to_numpy(), events["minute"].to_numpy(), variable)
+        group = group_sets(stay[kept], events["key"].to_numpy(), events["minute"].to_numpy(), variable)
         self._counts.update(repeats=group.repeats, unsorted=group.unsorted)
+        ids = ids[group.stays]
         yield Chunk(
             stays=pd.DataFrame({"stay_id": ids, "subject_id": ids}, dtype="str"),
             set_count=group.set_count, set_size=group.set_size, set_minute=group.set_minute,
             variable=variable[group.order], value=events["value"].to_numpy()[group.order], names=[str(name) for name in names],
         )  # fmt: skip
+
+    def _usable(self, events: pd.DataFrame) -> pd.Series:
+        """True for events with a name, a finite value and a time; the others are counted under the first that they lack."""
+        unnamed = events["variable"].isna() | (events["variable"].str.strip() == "")
+        valueless = ~(events["value"].abs() <= FLOAT32_MAX) & ~unnamed
+        timeless = ~np.isfinite(events["minute"] + events["key"]) & ~unnamed & ~valueless
+        self._counts.update(
+            rows=len(events), nameless=int(unnamed.sum()), valueless=int(valueless.sum()), timeless=int(timeless.sum())
+        )
+        return ~(unnamed | valueless | timeless)
 
 
 def _find_files(ehr: Path) -> list[Path]:
@@ -150,29 +154,24 @@ def _find_files(ehr: Path) -> list[Path]:
     return files
 
 
-def _read_stay(file: Path) -> pd.DataFrame:
-    """All rows of one file: variable (str), value and minute (float64), key (set_index, or minute)."""
+def _read_stay(file: Path) -> pa.Table:
+    """All rows of one file: variable (string), value, minute and key (set_index, or minute; float64)."""
     try:
-        table = pq.read_table(file, partitioning=None)
+        with pq.ParquetFile(file) as parquet:
+            table = parquet.read([name for name in COLUMNS if name in parquet.schema_arrow.names])
     except (OSError, pa.ArrowInvalid) as error:
         raise InputError(f"{file}: cannot be read as parquet ({error}); write it again") from error
-    for column in ("variable", "value", "minute"):
+    for column in COLUMNS[:3]:
         if column not in table.column_names:
             raise InputError(f"{file}: no column {column!r}; expected variable, value, minute and optionally set_index")
-    numbers = {
-        column: _numbers(table, column, file) for column in ("value", "minute", "set_index") if column in table.column_names
-    }
-    return pd.DataFrame({
-        "variable": table["variable"].cast(pa.string()).to_pandas().astype("str"),
-        "value": numbers["value"], "minute": numbers["minute"], "key": numbers.get("set_index", numbers["minute"]),
-    })  # fmt: skip
+    minute = _as_type(table, "minute", pa.float64(), file)
+    key = _as_type(table, "set_index", pa.float64(), file) if "set_index" in table.column_names else minute
+    variable = _as_type(table, "variable", pa.large_string(), file)
+    return pa.table({"variable": variable, "value": _as_type(table, "value", pa.float64(), file), "minute": minute, "key": key})
 
 
-def _numbers(table: pa.Table, column: str, file: Path) -> np.ndarray:
-    """A column as float64 [rows], null as NaN."""
+def _as_type(table: pa.Table, column: str, kind: pa.DataType, file: Path) -> pa.ChunkedArray:
     try:
-        return table[column].cast(pa.float64()).to_numpy()
+        return table[column].cast(kind)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise InputError(
-            f"{file}: column {column!r} ({table[column].type}) holds something that is no number ({error})"
-        ) from error
+        raise InputError(f"{file}, column {column!r}: expected {kind}, got {table[column].type} ({error})") from error

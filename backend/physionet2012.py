@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from backend.preparing import Progress
 from backend.grouping import group_sets
 from backend.physionet_files import LABEL, find_sets, read_outcomes, read_records
 from backend.physionet_records import Record, Rows, parse_records
+from backend.preparing import Progress
 from backend.store_writer import Chunk
 from shared.errors import InputError
 

@@ -60,8 +60,8 @@ def main(args: argparse.Namespace) -> int:
     """
     from rich.console import Console
 
-    from backend.preparing import build
     from backend.prepare_report import progress_on, summary_table
+    from backend.preparing import build
 
     console = Console()
     source = args.source(args)
