@@ -1,28 +1,60 @@
-"""`python -m backend COMMAND`: prepare data. `python -m backend COMMAND --help` explains each."""
+"""`python -m backend COMMAND`: prepare data, train, evaluate, or see it all at once with `demo`.
+
+python -m backend prepare simulate prepared/demo --patients 1000
+python -m backend train --data_dir prepared/demo
+python -m backend evaluate runs/NAME/checkpoints/FILE.ckpt --split test
+"""
 
 import argparse
+import importlib
 import sys
 
-from backend import prepare
 from shared.errors import InputError
 
+COMMANDS = {
+    "prepare": ("backend.prepare", "make a data set that training can map into memory"),
+    "train": ("backend.train", "train SeqSetVAE and watch its posterior; also resumes"),
+    "evaluate": ("backend.evaluate", "scores of a checkpoint on a split, as JSON"),
+    "demo": ("backend.demo", "simulated stays, training and dashboard, all at once"),
+}
 INTERRUPTED = 130
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command; 2 for bad input, with a message and no traceback."""
-    parser = argparse.ArgumentParser(prog="python -m backend", description=__doc__)
+    """Run one command; 2 for bad input, with a message and no traceback. Only the command's own modules are loaded."""
+    words = sys.argv[1:] if argv is None else argv
+    parser = argparse.ArgumentParser(
+        prog="python -m backend", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    prepare.add_arguments(commands.add_parser("prepare", help="make a data set that training can map into memory"))
-    args = parser.parse_args(argv)
+    for name, (module, text) in COMMANDS.items():
+        command = commands.add_parser(name, help=text, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter)
+        if words[:1] == [name]:
+            loaded = importlib.import_module(module)
+            command.description = loaded.__doc__
+            loaded.add_arguments(command)
     try:
+        args = parser.parse_args([*words[:1], *normalise(words[1:])])
         return int(args.run(args))
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("interrupted; nothing was left behind", file=sys.stderr)
+        print("interrupted", file=sys.stderr)
         return INTERRUPTED
+
+
+def normalise(words: list[str]) -> list[str]:
+    """`--batch-size 4` and `--batch_size=4` are one option; `--no_x` switches x off."""
+    out = []
+    for word in words:
+        if word.startswith("--") and len(word) > 2:
+            name, equals, value = word.partition("=")
+            name = "--" + name[2:].replace("-", "_")
+            out.append((name.replace("--no_", "--no-", 1) if name.startswith("--no_") else name) + equals + value)
+        else:
+            out.append(word)
+    return out
 
 
 if __name__ == "__main__":

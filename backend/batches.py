@@ -4,7 +4,7 @@ Events are ordered by the size of their set, so that sets of one size lie togeth
 products over [sets, size, width] instead of a loop over sets.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -111,23 +111,25 @@ class Batch:
         """[P, T, ...] back to flat sets [S, ...]."""
         return grid.flatten(0, 1)[self.slot_of_set]
 
-    def _map(self, change: "str | torch.device | None", **kwargs: bool) -> "Batch":
-        def moved(x: object) -> object:
-            if not isinstance(x, Tensor):
-                return x
-            return x.pin_memory() if change is None else x.to(change, **kwargs)
-
-        own = {f.name: moved(getattr(self, f.name)) for f in fields(self) if f.name != "buckets"}
-        buckets = tuple(replace(b, index=moved(b.index), observed=moved(b.observed)) for b in self.buckets)
+    def _map(self, change: Callable[[Tensor], Tensor]) -> "Batch":
+        own = {f.name: change(x) for f in fields(self) if isinstance(x := getattr(self, f.name), Tensor)}
+        buckets = tuple(
+            replace(
+                b,
+                index=None if b.index is None else change(b.index),
+                observed=None if b.observed is None else change(b.observed),
+            )
+            for b in self.buckets
+        )
         return replace(self, **own, buckets=buckets)  # type: ignore[arg-type]
 
-    def to(self, device: "str | torch.device", non_blocking: bool = False) -> "Batch":
-        """The same batch on another device (Lightning and DataLoader call this)."""
-        return self._map(device, non_blocking=non_blocking)
+    def to(self, device: str | torch.device, non_blocking: bool = False) -> "Batch":
+        """The same batch on another device (Lightning calls this)."""
+        return self._map(lambda x: x.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> "Batch":
-        """The same batch in page-locked memory."""
-        return self._map(None)
+        """The same batch in page-locked memory (DataLoader calls this)."""
+        return self._map(Tensor.pin_memory)
 
 
 def ranges(starts: np.ndarray, counts: np.ndarray) -> np.ndarray:

@@ -1,134 +1,122 @@
-"""From a source of stays to a prepared folder: store, splits, statistics, fingerprint, `dataset.json`."""
+"""Making the module and the trainer that a configuration describes, on the device there is."""
 
-import hashlib
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
+import lightning as L
 import numpy as np
-import orjson
-import pandas as pd
+import torch
 
-from backend.folders import appearing_whole
-from backend.splits import split_by_subject
-from backend.statistics import training_statistics
-from backend.store import ARRAYS, EMBEDDINGS, STAYS
-from backend.store_writer import Chunk, StoreWriter
-from shared.dataset import DATASET_JSON, SPLITS, DatasetInfo
+from backend.batches import StayDataset
+from backend.checkpoints import AtomicCheckpointIO, load_checkpoint
+from backend.lit import SeqSetVAEModule
+from backend.store import PreparedDataset
+from shared.config import TrainConfig, build_config
 from shared.errors import InputError
 
-Progress = Callable[[str, float], None]
-"""Told the phase, and the share of it that is done (0 to 1)."""
+
+def build_module(config: TrainConfig, data: PreparedDataset, total_steps: int) -> SeqSetVAEModule:
+    """A fresh module for a data set; weights depend on the seed alone."""
+    torch.manual_seed(config.trainer.seed)
+    modelled = torch.tensor([v.std is not None and not v.constant for v in data.info.variables])
+    labels = StayDataset(data, "train", config.data).labels
+    positive, known = float(np.nansum(labels)), int((~np.isnan(labels)).sum())
+    weight = (known - positive) / positive if positive else 1.0
+    module = SeqSetVAEModule(config, modelled, embeddings(data), total_steps=total_steps, positive_weight=weight)
+    module.fingerprint = data.info.fingerprint
+    if config.trainer.compile_model:
+        module.net.compile(dynamic=True)
+    return module
 
 
-class Source(Protocol):
-    """What a kind of input provides; `read` fills while the chunks are drawn."""
-
-    kind: str
-    name: str
-    simulated: bool
-    labels: list[str]
-    """Outcome columns to predict, with values 0, 1 or NaN; other columns of the stays are only kept."""
-    units: dict[str, str]
-
-    @property
-    def read(self) -> dict[str, Any]:
-        """What was read, dropped and why; complete after the other calls."""
-
-    def chunks(self, progress: Progress) -> Iterator[Chunk]:
-        """All stays, each once."""
-
-    def outcomes(self, stays: pd.DataFrame) -> pd.DataFrame:
-        """`stays` with float columns for labels and other outcomes, and with `split` if the source has its own."""
-
-    def embeddings(self, names: list[str]) -> np.ndarray | None:
-        """float32 [V, dim], one row per name (NaN: none), if the source has any."""
+def embeddings(data: PreparedDataset) -> torch.Tensor | None:
+    """The source's embeddings [V, D]; a variable without one gets a fixed random vector of the same typical length."""
+    if data.embeddings is None:
+        return None
+    table = np.array(data.embeddings, np.float32)
+    missing = np.isnan(table).any(axis=1)
+    table[missing] = np.random.default_rng(0).normal(0, np.nanstd(table), (int(missing.sum()), table.shape[1]))
+    return torch.from_numpy(table)
 
 
-def silent(phase: str, done: float) -> None:
-    """The progress of someone who does not look."""
-
-
-def build(
-    source: Source,
-    out: Path,
-    *,
-    seed: int,
-    valid: float = 0.15,
-    test: float = 0.15,
-    overwrite: bool = False,
-    progress: Progress = silent,
-) -> DatasetInfo:
-    """Prepare `source` into the folder `out`, which appears only when it is whole.
+def load_weights(module: SeqSetVAEModule, path: Path) -> list[str]:
+    """Take over every weight that fits by name and shape (`--init_from`); returns the names that did not.
 
     Raises:
-        InputError: `out` is taken, or the input is bad, empty, or leaves no training stays.
+        InputError: nothing fits: another vocabulary or other sizes.
     """
-    with appearing_whole(out, overwrite=overwrite, marker=DATASET_JSON) as folder:
-        with StoreWriter(folder) as writer:
-            for chunk in source.chunks(progress):
-                writer.append(chunk)
-        stays = _complete(source, writer, seed, valid, test)
-        stays.to_parquet(folder / STAYS, index=False)
-        embeddings = source.embeddings(writer.names)
-        if embeddings is not None:
-            np.save(folder / EMBEDDINGS, embeddings.astype(np.float32))
-        progress("statistics", 0.0)
-        variables = training_statistics(folder, stays, writer.names, source.units)
-        progress("statistics", 1.0)
-        info = DatasetInfo(
-            name=source.name, source=source.kind, simulated=source.simulated, seed=seed,
-            fingerprint=fingerprint(folder, stays, writer.names), stays=stays_per_split(stays),
-            sets=writer.sets, events=writer.events, labels={label: known(stays[label]) for label in source.labels},
-            variables=variables, embedding_dim=None if embeddings is None else embeddings.shape[1], read=source.read,
-        )  # fmt: skip
-        (folder / DATASET_JSON).write_bytes(orjson.dumps(info.model_dump(mode="json"), option=orjson.OPT_INDENT_2))
-    return info
+    given = load_checkpoint(path)["state_dict"]
+    own = module.state_dict()
+    fitting = {name: value for name, value in given.items() if name in own and own[name].shape == value.shape}
+    if not any(name.startswith("net.encoder") for name in fitting):
+        raise InputError(f"{path}: no encoder weight fits this model; is it of other sizes or another vocabulary?")
+    module.load_state_dict(fitting, strict=False)
+    return sorted(set(own) - set(fitting))
 
 
-def _complete(source: Source, writer: StoreWriter, seed: int, valid: float, test: float) -> pd.DataFrame:
-    """The table of stays with outcomes and splits, columns in a fixed order."""
-    stays = writer.stays()
-    if not len(stays):
-        raise InputError(f"{source.name}: no stay with events was found; what was read: {source.read}")
-    twice = stays.loc[stays["stay_id"].duplicated(), "stay_id"]
-    if len(twice):
-        raise InputError(f"{source.name}: stay {twice.iloc[0]} occurs twice; every stay needs its own id")
-    stays = source.outcomes(stays)
-    if "split" not in stays:
-        shares = split_by_subject(stays["subject_id"], valid=valid, test=test, seed=seed)
-        stays["split"] = stays["subject_id"].map(shares)
-    if not (stays["split"] == "train").any():
-        raise InputError(f"{source.name}: no training stays among {len(stays):,}; use more stays or smaller --valid and --test")
-    first = ["stay_id", "subject_id", "split", "set_start", "set_count", "event_count", *source.labels]
-    return stays[[*first, *(column for column in stays if column not in first)]]
+def module_from_checkpoint(path: Path, data: PreparedDataset) -> SeqSetVAEModule:
+    """The trained module in a checkpoint.
+
+    Raises:
+        InputError: not a checkpoint of this program, or for another data set.
+    """
+    loaded = load_checkpoint(path)
+    config = build_config(loaded["seqsetvae"]["config"], where=str(path))
+    module = build_module(config, data, total_steps=1)
+    try:
+        module.load_state_dict(loaded["state_dict"])
+    except RuntimeError as error:
+        raise InputError(f"{path}: does not fit data set {data.info.name!r} ({str(error).splitlines()[-1].strip()})") from error
+    return module
 
 
-def stays_per_split(stays: pd.DataFrame) -> dict[str, int]:
-    """Stays of each split, also of empty ones."""
-    return {split: int((stays["split"] == split).sum()) for split in SPLITS}
+def accelerator_of(config: TrainConfig) -> str:
+    """'gpu' or 'cpu'.
+
+    Raises:
+        InputError: a GPU is asked for and there is none.
+    """
+    wanted = config.trainer.accelerator
+    if wanted == "gpu" and not torch.cuda.is_available():
+        raise InputError("trainer.accelerator: 'gpu' asked for, but torch sees no CUDA device; use --accelerator cpu")
+    return "gpu" if wanted != "cpu" and torch.cuda.is_available() else "cpu"
 
 
-def known(label: pd.Series) -> dict[str, int]:
-    """How much of a 0/1 label is known."""
-    return {"known": int(label.notna().sum()), "missing": int(label.isna().sum()), "positive": int((label == 1).sum())}
+def precision_of(config: TrainConfig, accelerator: str) -> str:
+    """Lightning's name of the precision.
+
+    Raises:
+        InputError: half precision on a CPU, where it is slower and 16-mixed does not train.
+    """
+    wanted = config.trainer.precision
+    if accelerator == "cpu":
+        if wanted in ("16-mixed", "bf16-mixed"):
+            raise InputError(f"trainer.precision: {wanted!r} needs a GPU and this run is on the CPU; use --precision 32")
+        return "32-true"
+    if wanted == "auto":
+        return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
+    return "32-true" if wanted == "32" else wanted
 
 
-def fingerprint(folder: Path, stays: pd.DataFrame, names: list[str]) -> str:
-    """sha256 over events, vocabulary, splits, outcomes and embeddings: the same wherever and whenever they were prepared."""
-    digest = hashlib.sha256()
+def device_name(accelerator: str) -> str:
+    """The device as a person knows it."""
+    return torch.cuda.get_device_name() if accelerator == "gpu" else f"CPU, {torch.get_num_threads()} threads"
 
-    def add(name: str, content: bytes) -> None:
-        digest.update(f"{name}:{len(content)}\n".encode())
-        digest.update(content)
 
-    add("vocabulary", orjson.dumps(names))
-    for column in stays:
-        values = stays[column]
-        text = not pd.api.types.is_numeric_dtype(values)
-        add(f"stays.{column}", orjson.dumps(values.tolist()) if text else values.to_numpy().tobytes())
-    for name in (*(f"{array}.npy" for array in ARRAYS), EMBEDDINGS):
-        if (folder / name).exists():
-            with (folder / name).open("rb") as file:
-                add(name, hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()
+def build_trainer(config: TrainConfig, accelerator: str, callbacks: list[L.Callback], **options: Any) -> L.Trainer:
+    """Lightning's trainer with our checkpoints, log and progress in place of its own."""
+    return L.Trainer(
+        accelerator=accelerator,
+        devices=config.trainer.devices,
+        strategy="ddp" if config.trainer.devices > 1 else "auto",
+        precision=precision_of(config, accelerator),  # type: ignore[arg-type]
+        callbacks=callbacks,
+        plugins=[AtomicCheckpointIO()],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        **options,
+    )

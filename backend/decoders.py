@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from backend.batches import Batch
+from backend.batches import Batch, Bucket
 from backend.layers import FeedForward, FullSetBlock
 from backend.loss import gaussian_nll
 from shared.config import LossConfig, ModelConfig
@@ -29,6 +29,9 @@ class Decoder(Protocol):
 
     def loss(self, state_SW: Tensor, batch: Batch, embedding_VD: Tensor) -> Tensor:
         """Reconstruction loss of every set, [S]."""
+
+    def error(self, state_SW: Tensor, batch: Batch, embedding_VD: Tensor) -> Tensor:
+        """A non-negative reconstruction error of every set, [S], for ratios: it has no variance to divide by."""
 
     def reconstruct(self, state_SW: Tensor, batch: Batch, embedding_VD: Tensor) -> Reconstruction:
         """Decoded values for the observed events."""
@@ -62,6 +65,15 @@ class LikelihoodDecoder(nn.Module):
         occurs[batch.set_of_event, batch.variable] = 1.0
         what = F.binary_cross_entropy_with_logits(presence, occurs, reduction="none").sum(dim=1)
         value = gaussian_nll(batch.value, mean, logvar) * self.modelled_V[batch.variable]
+        return what.index_add(0, batch.set_of_event, value)
+
+    def error(self, state_SW: Tensor, batch: Batch, embedding_VD: Tensor) -> Tensor:
+        """Squared error of what occurs (Brier score over the vocabulary) plus that of the values, [S]."""
+        presence, mean, _ = self._parameters_of(state_SW, batch)
+        occurs = torch.zeros_like(presence)
+        occurs[batch.set_of_event, batch.variable] = 1.0
+        what = (presence.sigmoid() - occurs).square().sum(dim=1)
+        value = (mean - batch.value).square() * self.modelled_V[batch.variable]
         return what.index_add(0, batch.set_of_event, value)
 
     def reconstruct(self, state_SW: Tensor, batch: Batch, embedding_VD: Tensor) -> Reconstruction:
@@ -103,7 +115,11 @@ class ChamferDecoder(nn.Module):
         per_set = [self._chamfer(bucket, point, size, target, batch.value) for bucket in batch.buckets]
         return torch.zeros_like(state_SW[:, 0], dtype=torch.float32).index_copy(0, batch.set_order, torch.cat(per_set))
 
-    def _chamfer(self, bucket, point: Tensor, size: Tensor, target: Tensor, value: Tensor) -> Tensor:  # noqa: ANN001
+    def error(self, state_SW: Tensor, batch: Batch, embedding_VD: Tensor) -> Tensor:
+        """The Chamfer distance is an error already."""
+        return self.loss(state_SW, batch, embedding_VD)
+
+    def _chamfer(self, bucket: Bucket, point: Tensor, size: Tensor, target: Tensor, value: Tensor) -> Tensor:
         cosine = bucket.pad(point) @ bucket.pad(target).transpose(1, 2)
         r, t = bucket.pad(size)[:, :, None], bucket.pad(value)[:, None, :]
         full = r.square() + t.square() - 2 * r * t * cosine

@@ -6,7 +6,9 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
+from torchmetrics import Metric
 from torchmetrics.classification import BinaryAccuracy, BinaryAUROC, BinaryAveragePrecision
 
 from backend.batches import Batch
@@ -14,7 +16,7 @@ from backend.loss import Gaussian, beta_at, clamp_free_bits, outcome_loss
 from backend.model import Encoded, SeqSetVAE
 from shared.config import OptimConfig, TrainConfig
 
-STEP_SCALARS = ("loss", "recon", "kl_loss", "prediction", "weight_recon", "weight_prediction")
+STEP_SCALARS = ("loss", "recon", "kl", "kl_loss", "prediction", "elbo", "weight_recon", "weight_prediction")
 
 
 class SeqSetVAEModule(L.LightningModule):
@@ -46,7 +48,10 @@ class SeqSetVAEModule(L.LightningModule):
         self.prior: Gaussian | None = None
         self.grad_norm: Tensor | None = None
         self.validation: dict[str, float | None] = {}
-        self._meters = nn.ModuleDict({"auroc": BinaryAUROC(), "auprc": BinaryAveragePrecision(), "accuracy": BinaryAccuracy()})
+        self.fingerprint = ""
+        self.position: Callable[[int], dict[str, float]] = lambda step: {"epoch": 0.0}
+        self.align: Callable[[dict[str, Any]], None] = lambda checkpoint: None
+        self._auroc, self._auprc, self._accuracy = BinaryAUROC(), BinaryAveragePrecision(), BinaryAccuracy()
         self._sums: list[Tensor] = []
         freeze(self)
 
@@ -62,7 +67,9 @@ class SeqSetVAEModule(L.LightningModule):
         bound = recon + beta_at(self.global_step, config) * kl
         w_recon, w_prediction, penalty = self._weights(zero)
         loss = w_recon * bound + w_prediction * prediction + penalty
-        parts = torch.stack([x.detach().float() for x in (loss, recon, kl, prediction, w_recon, w_prediction)])
+        raw = encoded.kl().detach().sum(dim=1).mean()
+        values = (loss, recon, raw, kl, prediction, -(recon + raw), w_recon, w_prediction)
+        parts = torch.stack([x.detach().float() for x in values])
         return loss, parts, logit
 
     def _weights(self, zero: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -96,39 +103,65 @@ class SeqSetVAEModule(L.LightningModule):
         loss, parts, _ = self.objective(batch, encoded)
         return {"loss": loss, "parts": parts}
 
+    def _meters(self) -> dict[str, Metric]:
+        return {"auroc": self._auroc, "auprc": self._auprc, "accuracy": self._accuracy}
+
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Bound on sampled latents (so that it is a bound), outcome on their means (so that it is the best guess)."""
         encoded = self.net.encode(batch, sample=True)
         _, parts, _ = self.objective(batch, encoded)
-        kl = encoded.kl().sum(dim=1).mean()
         means = self.net.encode(batch, sample=False)
         known = ~batch.label.isnan()
         if self.uses_classifier and known.any():
             logit = self.net.classify(self.net.states(means.z, batch), batch)[known].float()
-            for meter in self._meters.values():
+            for meter in self._meters().values():
                 meter.update(logit.sigmoid(), batch.label[known].long())
         sizes = parts.new_tensor([batch.sets, batch.stays, known.sum(), batch.label[known].sum()])
-        self._sums.append(torch.cat([parts[:4] * batch.sets, (kl * batch.sets)[None], sizes]))
+        self._sums.append(torch.cat([parts[:6] * batch.sets, sizes]))
 
     def on_validation_epoch_end(self) -> None:
+        """Close the validation and let early stopping see its AUROC."""
+        self.close_validation()
+        auroc = self.validation.get("auroc")
+        if auroc is not None:
+            self.log("valid_auroc", auroc)
+
+    def close_validation(self) -> None:
         """Totals of the split into `validation`; AUROC and AUPRC are None when only one class is present."""
-        loss, recon, kl_loss, prediction, kl, sets, stays, known, positive = torch.stack(self._sums).sum(0).tolist()
+        *sums, sets, stays, known, positive = torch.stack(self._sums).sum(0).tolist()
         self._sums.clear()
         both = 0 < positive < known
         scores = {
             name: float(meter.compute()) if (both if name != "accuracy" else known) else None
-            for name, meter in self._meters.items()
+            for name, meter in self._meters().items()
         }
-        for meter in self._meters.values():
+        for meter in self._meters().values():
             meter.reset()
-        means = {"loss": loss, "recon": recon, "kl_loss": kl_loss, "prediction": prediction, "kl": kl, "elbo": -(recon + kl)}
         self.validation = {
             **(scores if self.uses_classifier else {}),
-            **{name: value / sets for name, value in means.items()},
+            **{name: value / sets for name, value in zip(STEP_SCALARS, sums, strict=False)},
             "positives": positive / known if known else None,
             "labelled": known,
             "stays": stays,
         }
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep what a checkpoint needs to be understood and resumed on its own; plain values only."""
+        checkpoint["seqsetvae"] = {
+            "config": self.config.model_dump(mode="json"),
+            "fingerprint": self.fingerprint,
+            **self.position(self.global_step),
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Bring a checkpoint in line with the run that goes on (see `backend.resume`)."""
+        self.align(checkpoint)
+
+    def on_train_start(self) -> None:
+        """Frozen features of fine-tuning come from a network in eval mode, without dropout."""
+        if self.config.trainer.stage == "finetune":
+            for part in (self.net.encoder, self.net.sequence):
+                part.eval()
 
     def configure_gradient_clipping(
         self, optimizer: Any, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
@@ -138,7 +171,7 @@ class SeqSetVAEModule(L.LightningModule):
         owned = [p for group in optimizer.param_groups for p in group["params"]]
         self.grad_norm = nn.utils.clip_grad_norm_(owned, limit)
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AdamW; weight decay on matrices only; linear warm-up, then constant or cosine to 1 %."""
         optim = self.config.optim
         trainable = [p for p in self.parameters() if p.requires_grad]

@@ -39,9 +39,8 @@ class Moments:
         variance, mean = torch.var_mean(mu, dim=0, correction=0)
         s2 = logvar.exp().mean(dim=0)
         mean_logvar = logvar.mean(dim=0)
-        if given is None:
-            kl = 0.5 * (s2 + variance + mean.square() - 1 - mean_logvar)
-        else:
+        kl = 0.5 * (s2 + variance + mean.square() - 1 - mean_logvar)
+        if given is not None:
             kl = kl_per_dim(Gaussian(mu, logvar), given).mean(dim=0)
         return Moments(mu.shape[0], mean, variance * mu.shape[0], s2, mean_logvar, kl)
 

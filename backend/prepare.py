@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # a command line that only prints its help loads no pandas
     from backend.preparing import Source
+    from shared.dataset import DatasetInfo
 
 # Without docstrings there is no description either (python -OO).
 DESCRIPTION = __doc__ or ""
@@ -58,20 +59,29 @@ def main(args: argparse.Namespace) -> int:
     Raises:
         InputError: bad input or options.
     """
+    prepare(args.source(args), args.out, seed=args.seed, valid=args.valid, test=args.test, overwrite=args.overwrite)
+    return 0
+
+
+def prepare(
+    source: "Source", out: Path, *, seed: int = 0, valid: float = 0.15, test: float = 0.15, overwrite: bool = False
+) -> "DatasetInfo":
+    """Build the data set `out`, showing a progress bar and a closing summary.
+
+    Raises:
+        InputError: bad input or options.
+    """
     from rich.console import Console
 
     from backend.prepare_report import progress_on, summary_table
     from backend.preparing import build
 
     console = Console()
-    source = args.source(args)
     with progress_on(console) as progress:
-        info = build(
-            source, args.out, seed=args.seed, valid=args.valid, test=args.test, overwrite=args.overwrite, progress=progress
-        )
+        info = build(source, out, seed=seed, valid=valid, test=test, overwrite=overwrite, progress=progress)
     console.print(summary_table(info))
-    console.print(f"prepared {args.out} (fingerprint {info.fingerprint[:12]})", highlight=False, soft_wrap=True)
-    return 0
+    console.print(f"prepared {out} (fingerprint {info.fingerprint[:12]})", highlight=False, soft_wrap=True)
+    return info
 
 
 def _kind(

@@ -1,96 +1,81 @@
-"""Progress and the closing summary of a preparation, on a terminal or in a log file."""
+"""A progress bar with rate and time left; a line now and then where the output is not a terminal."""
 
+import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
+import lightning as L
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bar
 
-from backend.build import Progress as Report
-from shared.dataset import DatasetInfo
+from backend.lit import SeqSetVAEModule
+from backend.recorder import RunRecorder
 
-LOG_EVERY_S = 5.0
-SHOWN_IN_LIST = 6
-
-
-@contextmanager
-def progress_on(console: Console) -> Iterator[Report]:
-    """A callable (phase, share done): one bar per phase on a terminal, else a line every few seconds."""
-    if not console.is_terminal:
-        yield _LogLines(console)
-        return
-    columns = (
-        TextColumn("{task.description:<28}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console) as bars:
-        tasks: dict[str, TaskID] = {}
-
-        def report(phase: str, done: float) -> None:
-            if phase not in tasks:
-                tasks[phase] = bars.add_task(phase, total=1.0)
-            bars.update(tasks[phase], completed=done)
-
-        yield report
+LINE_EVERY_S = 15.0
+REFRESH_S = 0.25
 
 
-class _LogLines:
-    """The beginning of each phase at most every few seconds, and its end."""
+class Progress(L.Callback):
+    """Shows what the heartbeat knows."""
 
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._next_at = time.monotonic() + LOG_EVERY_S
+    def __init__(self, recorder: RunRecorder) -> None:
+        self.recorder = recorder
+        self._bar: Bar | None = None
+        self._task = TaskID(0)
+        self._shown = 0.0
 
-    def __call__(self, phase: str, done: float) -> None:
-        if done >= 1.0 or time.monotonic() >= self._next_at:
-            self._console.print(f"{phase}: {done:.0%}", highlight=False)
-            self._next_at = time.monotonic() + LOG_EVERY_S
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Open the bar on a terminal."""
+        stream = getattr(sys.stderr, "terminal", sys.stderr)
+        if stream.isatty():
+            self._bar = Bar(
+                TextColumn("step"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeElapsedColumn(),
+                console=Console(file=stream),
+            )  # fmt: skip
+            self._task = self._bar.add_task("", total=self.recorder.beat.max_steps, completed=trainer.global_step)
+            self._bar.start()
 
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any) -> None:
+        """Refresh, not at every step."""
+        since = time.monotonic() - self._shown
+        if self._bar is not None and since > REFRESH_S:
+            self._bar.update(self._task, completed=self.recorder.beat.step, description=self._text())
+        elif self._bar is None and since > LINE_EVERY_S:
+            beat = self.recorder.beat
+            print(f"step {beat.step:,} of {beat.max_steps or 0:,}, {self._text()}", flush=True)
+        else:
+            return
+        self._shown = time.monotonic()
 
-def summary_rows(info: DatasetInfo) -> list[tuple[str, str]]:
-    """(what, how much) lines on a prepared data set: what it holds, then what was read, dropped and why."""
-    constant = [variable.name for variable in info.variables if variable.constant]
-    untrained = [variable.name for variable in info.variables if not variable.count]
-    rows = [
-        (
-            "stays",
-            f"{sum(info.stays.values()):,} (" + ", ".join(f"{split} {count:,}" for split, count in info.stays.items()) + ")",
-        ),
-        ("sets", f"{info.sets:,}"),
-        ("events", f"{info.events:,}"),
-        ("variables", f"{len(info.variables):,}"),
-        ("  constant in training (value not modelled)", _shown(constant)),
-        ("  without an event in training", _shown(untrained)),
-    ]
-    for label, counts in info.labels.items():
-        rows.append((label, f"{counts['known']:,} known, {counts['positive']:,} positive, {counts['missing']:,} missing"))
-    rows += [(name, _shown(value)) for name, value in info.read.items()]
-    return rows
+    def _text(self) -> str:
+        beat = self.recorder.beat
+        left = f", {timedelta(seconds=round(beat.eta_s))} left" if beat.eta_s is not None else ""
+        return f"epoch {beat.epoch:.2f}, {beat.stays_per_s or 0:.1f} stays/s{left}"
 
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Say the scores."""
+        if trainer.state.fn != "fit" or not isinstance(pl_module, SeqSetVAEModule):
+            return
+        scores = {k: v for k, v in pl_module.validation.items() if k in ("auroc", "auprc", "elbo", "loss")}
+        shown = "  ".join(f"{k} {v:.4f}" if v is not None else f"{k} undefined (one class)" for k, v in scores.items())
+        line = f"step {trainer.global_step:,} validation: {shown}"
+        if self._bar is not None:
+            self._bar.console.print(line, highlight=False)
+        else:
+            print(line, flush=True)
 
-def summary_table(info: DatasetInfo) -> Table:
-    """`summary_rows` for a terminal."""
-    table = Table(title=f"{info.name}{' (simulated, no real patients)' if info.simulated else ''}", title_justify="left")
-    table.add_column("what", overflow="fold")
-    table.add_column("how much", overflow="fold")
-    for row in summary_rows(info):
-        table.add_row(*row)
-    return table
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Close the bar."""
+        self._close()
 
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """Close the bar before anything else is printed."""
+        self._close()
 
-def _shown(value: Any) -> str:
-    """A count, a short list with the number of its items, or counts by name."""
-    if isinstance(value, dict):
-        value = [f"{name} {count:,}" for name, count in value.items()]
-    if not isinstance(value, list):
-        return f"{value:,}" if isinstance(value, int) else str(value)
-    if not value:
-        return "none"
-    more = ", ..." if len(value) > SHOWN_IN_LIST else ""
-    return f"{len(value):,}: " + ", ".join(str(item) for item in value[:SHOWN_IN_LIST]) + more
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.update(self._task, completed=self.recorder.beat.step, description=self._text())
+            self._bar.stop()
+            self._bar = None

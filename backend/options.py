@@ -1,0 +1,59 @@
+"""The command line of `train`, made from `shared.config`: every field is an option, explained where it is defined."""
+
+import argparse
+from pathlib import Path
+from types import NoneType
+from typing import Any, Literal, get_args, get_origin
+
+from pydantic.fields import FieldInfo
+
+from shared.config import TrainConfig, build_config, read_config_file
+
+UNSET = argparse.SUPPRESS
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """One group per part of the configuration, one option per field; an option not given leaves no trace."""
+    parser.add_argument("--config", type=Path, help="options from a .toml or .json file, or from another run's run.json")
+    for name, group in TrainConfig.model_fields.items():
+        part = group.default
+        title = f"{name}: {(part.__class__.__doc__ or '').strip()}"
+        section = parser.add_argument_group(title)
+        for option, field in part.__class__.model_fields.items():
+            _add_option(section, option, field)
+
+
+def _add_option(section: argparse._ArgumentGroup, option: str, field: FieldInfo) -> None:
+    kinds = [kind for kind in get_args(field.annotation) or (field.annotation,) if kind is not NoneType]
+    shown = "none" if field.default is None else field.default
+    text = f"{field.description} [{shown}]".replace("%", "%%")
+    if kinds == [bool]:
+        section.add_argument(f"--{option}", action=argparse.BooleanOptionalAction, default=UNSET, help=text)
+    elif get_origin(field.annotation) is Literal:
+        section.add_argument(f"--{option}", metavar="|".join(get_args(field.annotation)), default=UNSET, help=text)
+    elif isinstance(field.default, tuple):
+        section.add_argument(f"--{option}", nargs=len(field.default), metavar="X", default=UNSET, help=text)
+    else:
+        section.add_argument(f"--{option}", metavar=kinds[0].__name__.upper(), default=UNSET, help=text, type=_none_or_text)
+
+
+def _none_or_text(text: str) -> str | None:
+    return None if text.lower() == "none" else text
+
+
+def given_options(args: argparse.Namespace) -> dict[str, Any]:
+    """What the command line said, flat; nothing for options that were not given."""
+    known = {option for group in TrainConfig.model_fields.values() for option in group.default.__class__.model_fields}
+    return {name: value for name, value in vars(args).items() if name in known}
+
+
+def resolve(args: argparse.Namespace, base: TrainConfig | None = None) -> TrainConfig:
+    """Defaults, overlaid by `base`, by `--config` and by the command line, in this order.
+
+    Raises:
+        InputError: an unknown key or a bad value, with its dotted name.
+    """
+    config = base
+    if args.config is not None:
+        config = build_config(read_config_file(args.config), where=str(args.config), base=config)
+    return build_config(given_options(args), where="command line", base=config)

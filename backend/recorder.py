@@ -1,0 +1,133 @@
+"""The trainer's hand in a run directory: state, step log, evaluations, events and a heartbeat, for any training loop."""
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from shared.layout import RunLayout
+from shared.schema import ALLOWED_TRANSITIONS, Event, EventKind, Heartbeat, RunInfo, RunState, now
+from shared.writer import JsonlWriter, cut_after_step, warn_on_stderr, write_record
+
+HEARTBEAT_EVERY = timedelta(seconds=1)
+FLUSH_AFTER_S = 0.5
+FLUSH_AFTER_STEPS = 64
+
+
+class RunRecorder:
+    """Writes one run. Values of a step are `put` from anywhere and become one line at `commit`.
+
+    On a GPU the values stay there: lines are held back for up to half a second and copied together, so that no step
+    waits for the device. A failing disk warns once and does not stop training.
+    """
+
+    def __init__(self, layout: RunLayout, info: RunInfo) -> None:
+        self.layout = layout
+        self.info = info
+        self.beat = Heartbeat(pid=os.getpid(), host=socket.gethostname(), max_steps=info.max_steps)
+        self._metrics = JsonlWriter(layout.metrics)
+        self._evaluations = JsonlWriter(layout.evaluations)
+        self._events = JsonlWriter(layout.events)
+        self._staged: dict[str, Any] = {}
+        self._held: list[tuple[int, dict[str, float | None], list[str], Tensor]] = []
+        self._flushed_at = time.monotonic()
+        self._stop = threading.Event()
+        self._heart: threading.Thread | None = None
+        self._heart_warned = False
+
+    def begin(self, from_step: int = 0) -> None:
+        """Enter `running` and start the heart. Records beyond `from_step` belong to work that was lost: they are cut."""
+        for path in (self.layout.metrics, self.layout.evaluations, self.layout.events):
+            cut_after_step(path, from_step)
+        self.beat.step = from_step
+        self.set_state(RunState.RUNNING, from_step)
+        self._heart = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+        self._heart.start()
+
+    def set_state(self, state: RunState, step: int, error: str | None = None) -> None:
+        """Move the state machine and write run.json."""
+        if state not in ALLOWED_TRANSITIONS[self.info.state]:
+            raise ValueError(f"a {self.info.state} run cannot become {state}")
+        self.info.state, self.info.state_since, self.info.error = state, now(), error
+        self.save_info()
+        self.event("state", step, f"run is {state}" + (f": {error}" if error else ""), state=state.value)
+
+    def save_info(self) -> None:
+        """Replace run.json."""
+        try:
+            write_record(self.layout.run_json, self.info, durable=True)
+        except OSError as error:
+            warn_on_stderr(f"cannot write {self.layout.run_json}: {error.strerror}; the run's state may be out of date")
+
+    def event(self, kind: EventKind, step: int, message: str, /, **data: Any) -> None:
+        """Append one event."""
+        self._events.write_record(Event(step=step, kind=kind, message=message, data=data))
+
+    def evaluation(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
+        """Append one evaluation ("probe" or "validation") made after `step`."""
+        self._evaluations.write(step, {"kind": kind, **values})
+
+    def put(self, name: str, value: Tensor | float | None) -> None:
+        """Stage one value of the step in hand; a tensor has to be a scalar and may live on the device."""
+        self._staged[name] = value
+
+    def put_all(self, names: tuple[str, ...], values: Tensor) -> None:
+        """Stage a vector of values, one name each."""
+        self._staged[" ".join(names)] = values
+
+    def commit(self, step: int) -> None:
+        """Make the staged values the line of `step`."""
+        plain = {name: value for name, value in self._staged.items() if not isinstance(value, Tensor)}
+        tensors = [(name, value) for name, value in self._staged.items() if isinstance(value, Tensor)]
+        self._staged = {}
+        names = [name for joined, _ in tensors for name in joined.split()]
+        packed = torch.cat([value.detach().reshape(-1).float() for _, value in tensors]) if tensors else torch.empty(0)
+        self._held.append((step, plain, names, packed))
+        self.beat.step = step
+        waited = time.monotonic() - self._flushed_at
+        if not packed.is_cuda or len(self._held) >= FLUSH_AFTER_STEPS or waited > FLUSH_AFTER_S:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write the lines held back."""
+        held, self._held = self._held, []
+        self._flushed_at = time.monotonic()
+        if not held:
+            return
+        values = torch.cat([packed for *_, packed in held]).tolist()
+        at = 0
+        for step, plain, names, _ in held:
+            measured = dict(zip(names, values[at : at + len(names)], strict=True))
+            at += len(names)
+            self._metrics.write(step, {**plain, **measured})
+
+    def end(self, state: RunState, error: str | None = None) -> None:
+        """Write what is left and the final state, and stop the heart."""
+        self.flush()
+        self._stop.set()
+        if self._heart is not None:
+            self._heart.join()
+        self.beat.phase = "stopped"
+        self._write_beat()
+        self.set_state(state, self.beat.step, error)
+        for writer in (self._metrics, self._evaluations, self._events):
+            writer.close()
+
+    def _beat(self) -> None:
+        while not self._stop.wait(HEARTBEAT_EVERY.total_seconds()):
+            self._write_beat()
+
+    def _write_beat(self) -> None:
+        self.beat.at = now()
+        try:
+            write_record(self.layout.heartbeat, self.beat)
+        except OSError as error:
+            if not self._heart_warned:
+                warn_on_stderr(f"cannot write {self.layout.heartbeat}: {error.strerror}; the run will look stale")
+            self._heart_warned = True
