@@ -96,6 +96,15 @@ def test_damaged_lines_cost_only_themselves_and_are_named(lines: list[bytes], by
     assert named == [number for number, line in enumerate(lines, start=1) if not is_row(line)]
 
 
+@pytest.mark.parametrize("by_frame", [False, True], ids=["rows", "frame"])
+@pytest.mark.parametrize("line", DAMAGED)
+def test_each_known_damage_between_two_rows(tmp_path: Path, line: bytes, by_frame: bool) -> None:
+    tail = file_of([encode_line(1, {}), line + b"\n", encode_line(2, {})], str(tmp_path))
+    rows = tail.read_frame().to_dict("records") if by_frame else tail.read()
+    assert [row["step"] for row in rows] == [1, 2]
+    assert len(tail.problems) == 1 and "line 2:" in tail.problems[0]
+
+
 @given(
     rows=st.lists(st.dictionaries(st.sampled_from(["loss", "kl", "auroc"]), st.floats() | st.none()), min_size=1, max_size=20)
 )
