@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 VENV := .venv
 PY := $(VENV)/bin/python
-INSTALL := $(PY) -m pip install --disable-pip-version-check
+INSTALL := $(PY) -m pip install --disable-pip-version-check $(if $(CI),--quiet)
 
 .PHONY: help demo dashboard test lint chromium clean
 
