@@ -1,5 +1,6 @@
 """A result folder that appears whole or not at all."""
 
+import glob
 import os
 import shutil
 import signal
@@ -30,7 +31,7 @@ def appearing_whole(out: Path, *, overwrite: bool, marker: str) -> Iterator[Path
         with _sigterm_interrupts():
             yield partial
             _check_target(out, overwrite, marker)
-        _swap(partial, out)
+            _swap(partial, out)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
@@ -55,10 +56,15 @@ def _swap(partial: Path, out: Path) -> None:
     out.rename(old)
     try:
         partial.rename(out)
-    except OSError:
-        old.rename(out)
-        raise
+    finally:
+        if not out.exists():
+            old.rename(out)
     shutil.rmtree(old)
+
+
+def leftovers(out: Path) -> list[Path]:
+    """Hidden siblings that killed preparations of `out` left behind, or that others still work in."""
+    return sorted(out.parent.glob(f".{glob.escape(out.name)}.partial-*"))
 
 
 @contextmanager

@@ -125,7 +125,7 @@ def _table(file: Path) -> Iterator[tuple[str, dict[str, str]]]:
 @contextmanager
 def _opened(file: Path) -> Iterator[Iterator[list[str]]]:
     try:
-        with file.open(encoding="utf-8", newline="") as text:
+        with file.open(encoding="utf-8-sig", newline="") as text:
             yield csv.reader(text)
     except UnicodeDecodeError as error:
         raise InputError(f"{file}: is not text in UTF-8 ({error})") from error

@@ -73,6 +73,7 @@ def prepare(
     """
     from rich.console import Console
 
+    from backend.folders import leftovers
     from backend.prepare_report import progress_on, summary_table
     from backend.preparing import build
 
@@ -81,6 +82,8 @@ def prepare(
         info = build(source, out, seed=seed, valid=valid, test=test, overwrite=overwrite, progress=progress)
     console.print(summary_table(info))
     console.print(f"prepared {out} (fingerprint {info.fingerprint[:12]})", highlight=False, soft_wrap=True)
+    for left in leftovers(out):
+        console.print(f"{left} is of another preparation: remove it unless that still runs", highlight=False, soft_wrap=True)
     return info
 
 

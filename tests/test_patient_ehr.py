@@ -118,7 +118,11 @@ def test_tables_may_lie_elsewhere(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        ("ts_id,in_hospital_mortality\n1,0\n1.0,1\n", r"oc\.csv, line 2: ts_id 1 stands there twice"),
+        ("ts_id,in_hospital_mortality\n1,0\n1.0,1\n", r"oc\.csv, line 3: ts_id 1 was there before"),
+        (
+            "ts_id,in_hospital_mortality\n\n\n1,0\n2,2\n",
+            r"oc\.csv, line 5, column in_hospital_mortality: expected 0, 1 or nothing, got 2",
+        ),
         ("ts_id,in_hospital_mortality\n1,0\n2,dead\n", r"oc\.csv, line 3, column in_hospital_mortality: .*'dead'"),
         ("stay,in_hospital_mortality\n1,0\n", r"oc\.csv, line 1: expected ts_id"),
         ("ts_id\n1\n", r"oc\.csv, line 1: expected ts_id and at least one outcome"),

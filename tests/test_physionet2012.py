@@ -214,6 +214,20 @@ def test_the_fast_parser_equals_the_slow_one(texts: list[str]) -> None:
     assert np.array_equal(fast.value.astype(np.float32), slow.value.astype(np.float32))
 
 
+def test_ordinary_oddities_do_not_slow_the_parser(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What set-c and other systems hold is no reason to go line by line."""
+    monkeypatch.setattr("backend.physionet_records.parse_line_by_line", None)
+    texts = [
+        record(1),
+        record(2, "00:10,,", "00:10,,5", "00:10,DiasABP,-1"),
+        record(3).replace("\n", "\r\n"),
+        record(4).rstrip(),
+    ]
+    rows = parse_records([Record(f"{number}.txt", str(number), text.encode()) for number, text in enumerate(texts, start=1)])
+    assert np.bincount(rows.record).tolist() == [7, 5, 7, 7]
+    assert rows.nameless == 2
+
+
 @pytest.fixture(scope="module")
 def real(tmp_path_factory: pytest.TempPathFactory) -> PreparedDataset:
     if not REAL.is_dir():

@@ -91,8 +91,9 @@ def test_kill_9_leaves_nothing_that_opens(tmp_path: Path) -> None:
     for folder in (tmp_path / "out", partial):
         with pytest.raises(InputError):
             PreparedDataset.open(folder)
-    build(Simulation(10, seed=0), tmp_path / "out", seed=0)
+    done = run("simulate", tmp_path / "out", "--patients", "10")
     assert len(PreparedDataset.open(tmp_path / "out").stays) == 10
+    assert f"{partial} is of another preparation: remove it unless that still runs" in done.stdout
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
