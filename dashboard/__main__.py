@@ -9,12 +9,14 @@ import ipaddress
 import logging
 import socket
 import sys
+import threading
 from pathlib import Path
 from types import FrameType
 
 import streamlit as st
 import uvicorn
 
+from dashboard.components import compressed_plotly, plotly_route
 from dashboard.service import Service, install
 
 SCRIPT = Path(__file__).with_name("app.py")
@@ -101,9 +103,10 @@ def main(argv: list[str] | None = None) -> None:
         )  # fmt: skip
     service = Service(runs)
     install(service)
+    threading.Thread(target=compressed_plotly, daemon=True).start()
     shown = f"[{args.host}]" if ":" in args.host else args.host
     address = f"http://{shown}:{listening.getsockname()[1]}"
-    app = st.App(SCRIPT, lifespan=service.lifespan, routes=[service.revisions.route()])
+    app = st.App(SCRIPT, lifespan=service.lifespan, routes=[service.revisions.route(), plotly_route()])
     config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=1, ws="websockets-sansio")
     try:
         Server(config, service, address).run(sockets=[listening])

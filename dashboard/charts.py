@@ -160,7 +160,9 @@ def _y_axis(values: np.ndarray, log: bool, include: Sequence[float]) -> dict[str
     """Automatic, so that a zoom survives updates, but clipped: the first loss of thousands must not flatten the rest."""
     if log:
         wanted = [value for value in include if value > 0]
-        return {"type": "log", "autorange": True, "autorangeoptions": {"include": wanted}, "minor": {"ticks": ""}}
+        positive = values[values > 0]
+        decades = np.log10(positive.max() / positive.min())
+        return {"type": "log", "autorange": True, "autorangeoptions": {"include": wanted}, "nticks": 3 if decades < 2.5 else 5}
     low, high = _robust_range(values)
     options: dict[str, Any] = {"include": list(include)}
     if values.max() > high:
@@ -175,7 +177,7 @@ def _near(guide: Guide, values: np.ndarray) -> bool:
 
 
 def _short(value: float) -> str:
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    return (f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}").replace("-", "−")
 
 
 def _add_guide(figure: go.Figure, guide: Guide, colours: dict[str, str], log: bool) -> None:
@@ -187,7 +189,7 @@ def _add_guide(figure: go.Figure, guide: Guide, colours: dict[str, str], log: bo
     figure.add_shape(shape, xref="x domain", yref="y", x0=0, x1=1, y0=guide.low, y1=top, layer="below")
     figure.add_annotation(
         text=guide.label, xref="x domain", x=1, xanchor="right", yref="y", y=float(np.log10(top)) if log else top,
-        yanchor="top" if guide.high is not None else "bottom", showarrow=False, font={"size": 10.5, "color": colour},
+        yanchor="top" if guide.high is not None and guide.low > 0 else "bottom", showarrow=False, font={"size": 10.5, "color": colour},
     )  # fmt: skip
 
 

@@ -50,7 +50,7 @@ class Panel:
     def help(self) -> str:
         """The reading guide."""
         others = "".join(
-            f"\n\n**{CATALOGUE[role][name].label}** (dotted): {CATALOGUE[role][name].help}" for role, name in self.beside
+            f"\n\n{CATALOGUE[role][name].label} (dotted): {CATALOGUE[role][name].help}" for role, name in self.beside
         )
         return f"{self.info.help}{others}" + (f"\n\n{self.guide_text}" if self.guide_text else "")
 
@@ -158,6 +158,12 @@ def _from_rows(rows: Sequence[Mapping[str, Any]], name: str) -> tuple[np.ndarray
 
 def latest(snapshot: Snapshot, role: Role, name: str) -> float | None:
     """The newest value of a metric; NaN if it was not finite, None if it was never measured."""
+    if role == "training":
+        bad, values = snapshot.nonfinite.get(name), snapshot.training.get(name)
+        if bad and bad.last == snapshot.steps[-1]:
+            return float("nan")
+        if values is not None and len(values) and np.isfinite(values[-1]):
+            return float(values[-1])
     _, values = series(snapshot, role, name)
     return float(values[-1]) if len(values) else None
 

@@ -4,7 +4,9 @@ import asyncio
 from collections.abc import AsyncIterator, Hashable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
+from dashboard.header import GONE, head_token, numbers
 from dashboard.loading import Store
 from dashboard.summaries import Summaries
 from dashboard.watch import LIST, Revisions, Watcher, check_silent_changes
@@ -15,10 +17,19 @@ class Service:
 
     def __init__(self, runs: Path) -> None:
         self.runs = runs
-        self.revisions = Revisions()
+        self.revisions = Revisions(self.describe)
         self.watcher = Watcher(runs, self.revisions)
         self.store = Store(runs, self.revisions.current)
         self.summaries = Summaries(runs)
+
+    def describe(self, key: str) -> dict[str, Any]:
+        """What goes to the pages with a revision: for a run its newest figures, and a token of all else in its header."""
+        if key == LIST:
+            return {}
+        snapshot = self.store.snapshot(key)
+        return (
+            {"head": GONE, "numbers": {}} if snapshot is None else {"head": head_token(snapshot), "numbers": numbers(snapshot)}
+        )
 
     def state_of(self, key: str) -> Hashable:
         """What may change about a key without any file changing."""

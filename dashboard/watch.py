@@ -1,7 +1,8 @@
-"""Pushes a revision number to open pages whenever something in the runs folder changes. Nothing here polls a log.
+"""Tells open pages whenever something in the runs folder changes. Nothing here polls a log.
 
-A watchdog thread turns file events into revision numbers, one per run and one for the list of runs; a Starlette route
-streams them as server-sent events. Pages compare numbers and fetch data themselves, so a lost or doubled event is harmless.
+A watchdog thread turns file events into revision numbers, one per run and one for the list of runs; a Starlette route streams
+them as server-sent events, with the newest figures beside them. Pages compare and fetch the rest themselves, so a lost or
+doubled event is harmless.
 """
 
 import asyncio
@@ -11,7 +12,9 @@ import time
 from collections.abc import AsyncIterator, Callable, Hashable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import orjson
 from starlette.requests import Request
 from starlette.responses import StreamingResponse
 from starlette.routing import Route
@@ -44,10 +47,12 @@ log = logging.getLogger("dashboard")
 class Revisions:
     """Revision numbers by key. `mark` may be called from any thread; the rest belongs to the event loop."""
 
-    def __init__(self) -> None:
+    def __init__(self, describe: Callable[[str], dict[str, Any]] | None = None) -> None:
+        self._describe = describe
         self._first = time.time_ns() // 1_000_000  # later servers count on from higher numbers: an open page notices
         self._numbers: dict[str, int] = {}
         self._dirty: set[str] = set()
+        self._scheduled = False
         self._waiting: dict[str, set[asyncio.Event]] = {}
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -72,8 +77,7 @@ class Revisions:
                 self._numbers[key] = self.current(key) + 1
                 self._dirty.add(key)
             loop = self._loop
-            wake = loop is not None and len(self._dirty) > 0
-            if not wake or loop is None or getattr(self, "_scheduled", False):
+            if loop is None or self._scheduled or not self._dirty:
                 return
             self._scheduled = True
         try:
@@ -107,16 +111,21 @@ class Revisions:
             for changed in waiting:
                 changed.set()
 
+    async def message(self, key: str) -> dict[str, Any]:
+        """The revision, and what else is worth sending along; made in a thread, for it may read files."""
+        number = self.current(key)
+        return {"revision": number, **(await asyncio.to_thread(self._describe, key) if self._describe else {})}
+
     async def stream(self, key: str) -> AsyncIterator[str]:
-        """Server-sent events: the revision now, then each later one; a comment every 15 s finds dead clients."""
+        """Server-sent events: the message now, then each later one; a comment every 15 s finds dead clients."""
         sent = None
         with self.subscribe(key) as changed:
             while not self.closing:
                 changed.clear()
                 number = self.current(key)
                 if number != sent:
-                    yield f"data: {number}\n\n"
                     sent = number
+                    yield f"data: {orjson.dumps(await self.message(key)).decode()}\n\n"
                     await asyncio.sleep(SEND_GAP_S)
                 try:
                     await asyncio.wait_for(changed.wait(), HEARTBEAT_S)

@@ -6,9 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
-from dashboard.formats import DASH, count, duration, moment, number, rate
-from dashboard.loading import Snapshot
-from dashboard.panels import latest
+from dashboard.formats import DASH, count, duration, moment, number
 from dashboard.summaries import RunSummary
 from shared.collapse import Verdict
 from shared.reader import Health, RunStatus
@@ -106,63 +104,13 @@ def state_banner(status: RunStatus) -> Html | None:
     return banner("warning", "Part of the run cannot be read.", reason) if reason else None
 
 
-def stat(label: str, value: str, name: str, extra: str | None = None) -> Html:
-    """One figure of the strip at the top."""
-    return el(
-        "div", el("dt", label), el("dd", value, el("small", f" {extra}") if extra else None, data_metric=name), cls="sv-stat"
-    )
-
-
-def header(snapshot: Snapshot) -> Html:
-    """State, data, device and the newest figures of a run."""
-    status = snapshot.status
-    info, beat = status.info, status.heartbeat
-    step = int(snapshot.steps[-1]) if len(snapshot.steps) else beat.step if beat else 0
-    planned = (beat.max_steps if beat else None) or (info.max_steps if info else None)
-    running = status.health is Health.RUNNING
-    active, dims = latest(snapshot, "probe", "active_units"), latest(snapshot, "probe", "latent_dims")
-    return el(
-        "header",
-        _about(status),
-        _progress(step, planned),
-        el(
-            "dl",
-            stat("Step", count(step), "step", f"of {planned:,}" if planned else None),
-            stat("Epoch", f"{beat.epoch:.2f}" if beat else DASH, "epoch"),
-            stat("Rate", rate(beat.steps_per_s) if beat and running else DASH, "rate"),
-            stat("Time left", duration(beat.eta_s) if beat and running else DASH, "eta"),
-            stat("Loss", number(latest(snapshot, "training", "loss")), "loss"),
-            stat("KL", number(latest(snapshot, "training", "kl")), "kl", "nats"),
-            stat("Active units", count(active), "active", f"of {dims:,.0f}" if dims else None),
-            stat("Validation AUROC", number(latest(snapshot, "validation", "auroc"), 3), "auroc"),
-            cls="sv-stats",
-        ),
-        cls="sv-head",
-    )  # fmt: skip
-
-
-def _about(status: RunStatus) -> Html:
-    info, beat = status.info, status.heartbeat
-    phase = beat.phase if beat and status.health is Health.RUNNING else None
-    data = info.dataset if info else None
-    facts = [data.name if data else None, info.device if info else None, info.precision if info else None]
-    started = f"started {moment(info.created_at)} UTC" if info else None
-    return el(
-        "p",
-        badge(status.health),
-        el("span", phase, cls="sv-dim") if phase else None,
-        el("span", "simulated data", cls="sv-tag", title="From the built-in generator: no real patients.") if data and data.simulated else None,
-        el("span", " · ".join(fact for fact in (*facts, started) if fact and fact != "unknown"), cls="sv-dim"),
-        cls="sv-about",
-    )  # fmt: skip
-
-
-def _progress(step: int, planned: int | None) -> Html | None:
+def progress(step: int, planned: int | None) -> Html | None:
+    """A thin bar; None where the end is not known."""
     if not planned:
         return None
     share = min(step / planned, 1.0)
     bar = el("span", style=f"width:{share:.2%}")
-    return el("div", bar, cls="sv-progress", role="progressbar", aria_valuenow=f"{100 * share:.0f}", aria_label="steps done")
+    return el("div", bar, cls="sv-progress", data_width="progress", role="progressbar", aria_label="steps done")
 
 
 def run_table(runs: list[RunSummary]) -> Html:
@@ -183,14 +131,14 @@ def _run_row(run: RunSummary) -> Html:
     about = data.name if data else run.status.reason if run.status.health is Health.BROKEN else None
     tag = el("span", "simulated data", cls="sv-tag") if data and data.simulated else None
     step = count(run.step) + (f" of {run.max_steps:,}" if run.max_steps else "")
-    verdict = el("span", el("span", SIGNS[run.verdict.severity], cls="sv-icon"), run.verdict.title, cls=f"sv-verdict sv-{run.verdict.severity}",
-                 title=run.verdict.detail) if run.verdict else Html(DASH)  # fmt: skip
+    verdict = el("span", el("span", SIGNS[run.concern.severity], cls="sv-icon"), run.concern.title, cls=f"sv-verdict sv-{run.concern.severity}",
+                 title=run.concern.detail) if run.concern else Html(DASH)  # fmt: skip
     active = f"{count(run.active_units)} of {count(run.latent_dims)}" if run.active_units is not None else DASH
     cells = (
         ("Run", el("div", name, el("div", about, " ", tag, cls="sv-dim") if about or tag else None)),
         ("State", badge(run.status.health)),
         ("Verdict", verdict),
-        ("Progress", el("div", step, _progress(run.step, run.max_steps))),
+        ("Progress", el("div", step, progress(run.step, run.max_steps))),
         ("Best AUROC", el("span", number(run.best_auroc, 3))),
         ("Active units", el("span", active)),
         ("Started", el("span", moment(info.created_at) if info else DASH)),

@@ -1,22 +1,22 @@
 """One run, live: state, verdict, posterior, losses, outcome, pace and events. Each part is redrawn by itself."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import streamlit as st
 
 from dashboard.charts import Look, Scale
+from dashboard.components import chart_grid, listen
 from dashboard.formats import number
+from dashboard.header import GONE, head_token, header
 from dashboard.landing import gone, landing, waiting
 from dashboard.loading import Snapshot
 from dashboard.panels import DECODER, LABELS, LOSSES, OUTCOME, PACE, POSTERIOR, Panel, figure, latest
-from dashboard.pushing import listen
 from dashboard.service import service
-from dashboard.verdicts import verdicts
-from dashboard.widgets import banner, el, event_table, header, join, state_banner, verdict_banner
+from dashboard.widgets import el, event_table
+from shared.reader import Health
 
 SCALES: dict[str, Scale] = {"Auto": "auto", "Linear": "linear", "Log": "log"}
-PLOTLY = {"displaylogo": False, "responsive": True, "scrollZoom": False, "displayModeBar": "hover",
-          "modeBarButtonsToRemove": ["select2d", "lasso2d", "zoomIn2d", "zoomOut2d", "autoScale2d"]}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -68,35 +68,20 @@ def _select(names: list[str], asked: str) -> str:
 
 @st.fragment
 def head(name: str) -> None:
-    """State, newest figures and verdict: redrawn at once."""
+    """State, newest figures and verdict. The figures are pushed straight to the page; this reruns when anything else changes."""
     hub = service()
-    listen("head", name, seen=hub.revisions.current(name))
     snapshot = hub.store.snapshot(name)
+    listen("head", name, watch="head", seen=head_token(snapshot) if snapshot else GONE)
     started = snapshot is not None and len(snapshot.steps) > 0
-    if started != st.session_state.get("started", started):
+    if started != st.session_state.setdefault("started", started):
+        st.session_state["started"] = started
         st.rerun()
-    st.session_state["started"] = started
     if snapshot is None:
         st.html(gone(name, hub.runs))
         return
-    st.html(join([header(snapshot), el("div", *banners(snapshot), cls="sv-banners")]))
-    if not started and snapshot.status.health.value in ("created", "running"):
+    st.html(header(snapshot))
+    if not started and snapshot.status.health in (Health.CREATED, Health.RUNNING):
         st.html(waiting())
-
-
-def banners(snapshot: Snapshot) -> list:
-    """What is wrong with the run, then the verdicts, then what could not be read."""
-    state = state_banner(snapshot.status)
-    found = [state] if state else []
-    if len(snapshot.steps):
-        found += [verdict_banner(verdict) for verdict in verdicts(snapshot)]
-    if snapshot.problems:
-        more = f" (and {len(snapshot.problems) - 3} more)" if len(snapshot.problems) > 3 else ""
-        found.append(
-            banner("warning", "Some lines of the log cannot be read.", "; ".join(snapshot.problems[:3]) + more + ".",
-                   "All other lines are shown. Lines like these are left by a full disk or an edit by hand.")
-        )  # fmt: skip
-    return found
 
 
 @st.fragment
@@ -108,20 +93,24 @@ def show(part: Section, name: str, look: Look) -> None:
     if snapshot is None:
         return
     st.html(el("h2", part.title, el("small", part.subtitle), cls="sv-section"))
-    for start in range(0, len(part.panels), part.columns):
-        for column, panel in zip(st.columns(part.columns), part.panels[start : start + part.columns], strict=False):
-            with column:
-                card(snapshot, panel, look)
+    chart_grid(part.key, [card(snapshot, panel, look) for panel in part.panels], part.columns)
 
 
-def card(snapshot: Snapshot, panel: Panel, look: Look) -> None:
-    """One chart with its title, newest value and reading guide."""
-    with st.container(border=True, key=f"card-{panel.metric}"):
+def card(snapshot: Snapshot, panel: Panel, look: Look) -> dict[str, Any]:
+    """One chart with its title, newest value and reading guide; made once for all who look at this revision."""
+
+    def make() -> dict[str, Any]:
         role = panel.sources[-1]
-        newest = f"{LABELS[role]} {number(latest(snapshot, role, panel.metric))} {panel.info.unit}"
-        st.markdown(f"**{panel.info.label}** :gray[:small[{newest}]]", help=panel.help)
-        picture = snapshot.once((panel.metric, look), lambda: figure(snapshot, panel, look))
-        st.plotly_chart(picture, theme=None, key=f"chart-{panel.metric}", config=PLOTLY, alt=f"{panel.info.label} over steps")
+        return {
+            "key": panel.metric,
+            "title": panel.info.label,
+            "newest": f"{LABELS[role]} {number(latest(snapshot, role, panel.metric))} {panel.info.unit}",
+            "help": panel.help,
+            "revision": f"{snapshot.status.name} {snapshot.revision} {look}",
+            "figure": figure(snapshot, panel, look).to_json(validate=False),
+        }
+
+    return snapshot.once((panel.metric, look), make)
 
 
 @st.fragment

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import streamlit as st
 
+from dashboard.components import listen
 from dashboard.landing import landing
-from dashboard.pushing import listen
 from dashboard.service import service
 from dashboard.watch import LIST
 from dashboard.widgets import el, run_table

@@ -1,19 +1,35 @@
-// Reruns the fragment around it when the server announces a new revision, and opens links to runs without a page load.
-// One EventSource per page and address, whatever the number of fragments: browsers allow only six per server.
-// data: { url: what to listen to, seen: the revision just drawn, every: least ms between redraws, onlyVisible: bool }
+// Puts pushed figures on the page, reruns the fragment around it when the server announces something else that is new, and
+// opens links to runs without a page load. One EventSource per page and address, whatever the number of fragments: browsers
+// allow only six per server.
+// data: { url: what to listen to, watch: which part of a message, seen: its value as drawn, every: least ms between redraws,
+//         onlyVisible, links }
 
+const turn = (globalThis.seqsetTurn ??= { free: 0 });
+const queue = (globalThis.seqsetQueue ??= { cards: new Set(), busy: false, spent: 0 });
+// Charts may take a tenth of the time: what the last round of drawing cost sets the pause, so a slow machine draws less often.
+const rest = () => Math.min(10 * queue.spent, 15000) + (queue.busy ? 500 : 0);
 const streams = (globalThis.seqsetStreams ??= new Map());
+
+function write(numbers) {
+  for (const [name, text] of Object.entries(numbers)) {
+    const shown = document.querySelector(`[data-metric="${name}"]`);
+    if (shown && shown.textContent !== text) shown.textContent = text;
+  }
+  const bar = document.querySelector('[data-width="progress"] > span');
+  if (bar && numbers.progress) bar.style.width = numbers.progress;
+}
 
 function stream(url) {
   if (streams.has(url)) return streams.get(url);
-  const self = { revision: 0, listeners: new Set(), source: null };
+  const self = { message: {}, listeners: new Set(), source: null };
   self.sync = () => {
     const wanted = self.listeners.size > 0 && !document.hidden;
     if (wanted && (!self.source || self.source.readyState === EventSource.CLOSED)) {
       self.source?.close();
       self.source = new EventSource(url);
       self.source.onmessage = (event) => {
-        self.revision = Number(event.data);
+        self.message = JSON.parse(event.data);
+        write(self.message.numbers ?? {});
         self.listeners.forEach((listener) => listener());
       };
       self.source.onerror = () => setTimeout(self.sync, 3000);
@@ -28,31 +44,28 @@ function stream(url) {
 }
 
 function start(element, api) {
-  const self = { api, asked: 0, askedAt: 0, cost: 0, timer: 0, inView: !api.data.onlyVisible, source: stream(api.data.url) };
+  const self = { api, asked: null, askedAt: 0, timer: 0, inView: !api.data.onlyVisible, source: stream(api.data.url) };
   self.consider = () => {
-    const { seen, every } = self.api.data;
+    const { watch, seen, every, onlyVisible } = self.api.data;
+    const news = self.source.message[watch];
     const now = performance.now();
-    if (!self.inView || document.hidden || self.source.revision <= seen) return;
-    const waiting = self.asked > seen && now - self.askedAt < 5000;
-    const due = self.askedAt + Math.max(every, 3 * self.cost) - now;
+    if (!self.inView || document.hidden || news === undefined || news === seen) return;
+    const waiting = self.asked === news && now - self.askedAt < 5000;
+    const due = Math.max(self.askedAt + Math.max(every, onlyVisible ? rest() : 0), turn.free) - now;
     clearTimeout(self.timer);
     if (waiting || due > 0) {
       self.timer = setTimeout(self.consider, waiting ? 5000 : due);
       return;
     }
-    self.asked = self.source.revision;
+    self.asked = news;
     self.askedAt = now;
-    self.api.setTriggerValue("revision", self.asked);
-  };
-  self.drawn = () => {
-    // What the last redraw cost this page, painting included, sets the pace of the next: a slow machine redraws less often.
-    if (self.api.data.seen < self.asked) return;
-    const { askedAt } = self;
-    requestAnimationFrame(() => setTimeout(() => { self.cost = Math.min(performance.now() - askedAt, 5000); self.consider(); }));
+    if (onlyVisible) queue.spent = 0;
+    turn.free = now + 30; // Streamlit runs only one fragment for triggers that arrive in the same breath
+    self.api.setTriggerValue("revision", String(news));
   };
   self.observer = new IntersectionObserver(
     (entries) => { self.inView = entries.at(-1).isIntersecting; self.consider(); },
-    { rootMargin: "900px 0px 300px 0px" },
+    { rootMargin: "900px 0px 100px 0px" },
   );
   if (api.data.onlyVisible) self.observer.observe(element);
   self.open = (event) => {
@@ -90,7 +103,6 @@ export default function (api) {
     running.set(element, self);
   }
   self.api = api;
-  self.drawn();
   self.consider();
   return () => {
     self.stop();

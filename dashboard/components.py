@@ -1,0 +1,68 @@
+"""The two pieces of JavaScript on the pages: the listener that reruns its fragment, and the grid of charts."""
+
+import gzip
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import plotly
+import streamlit as st
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from dashboard.watch import LIST, PATH
+
+FRONTEND = Path(__file__).with_name("frontend")
+PLOTLY_PATH = f"/assets/plotly-{plotly.__version__}.min.js"
+
+
+@cache
+def _script(name: str) -> str:
+    return (FRONTEND / name).read_text(encoding="utf-8")
+
+
+@cache
+def compressed_plotly() -> bytes:
+    """plotly.js as the Python package brings it, compressed once."""
+    return gzip.compress((files("plotly") / "package_data" / "plotly.min.js").read_bytes(), compresslevel=5)
+
+
+def plotly_route() -> Route:
+    """Serves plotly.js under an address that changes with its version, so that browsers keep it for good."""
+
+    def send(_request: Request) -> Response:
+        headers = {"Content-Encoding": "gzip", "Cache-Control": "public, max-age=31536000, immutable"}
+        return Response(compressed_plotly(), media_type="text/javascript", headers=headers)
+
+    return Route(PLOTLY_PATH, send, methods=["GET"])
+
+
+def listen(
+    key: str, run: str = LIST, *, seen: int | str, watch: str = "revision", every_ms: int = 100, only_visible: bool = False, links: bool = False,
+) -> str | None:  # fmt: skip
+    """Mount the listener for `run` (or the list) in the fragment that calls this.
+
+    The fragment reruns when `watch` ("revision" or "head") in the server's messages is no longer what it has `seen`.
+
+    With `only_visible` the fragment is redrawn only while it is on the screen, or near it. Returns the name of the run whose
+    link was clicked, when `links` is on.
+    """
+    component = st.components.v2.component("seqsetvae.push", js=_script("push.js"))
+    url = PATH.lstrip("/") + (f"?run={quote(run, safe='')}" if run != LIST else "")
+    data = {"url": url, "watch": watch, "seen": seen, "every": every_ms, "onlyVisible": only_visible, "links": links}
+    with st.container(key=f"push-{key}"):
+        result = component(key=f"listen-{key}", data=data, height=1, on_revision_change=_nothing, on_open_change=_nothing)
+    return result.open
+
+
+def _nothing() -> None:
+    """The rerun is all that is wanted."""
+
+
+def chart_grid(key: str, cards: list[dict[str, Any]], columns: int) -> None:
+    """A grid of charts, each a dict of key, title, newest, help, revision and figure (JSON)."""
+    component = st.components.v2.component("seqsetvae.charts", js=_script("charts.js"), isolate_styles=False)
+    component(key=f"charts-{key}", data={"plotly": PLOTLY_PATH.lstrip("/"), "columns": columns, "cards": cards})

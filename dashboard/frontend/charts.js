@@ -1,0 +1,104 @@
+// Draws a grid of chart cards. Unlike st.plotly_chart it updates a chart in place (Plotly.react), so zoom is kept and nothing
+// flickers; it draws only what changed, only what is near the screen, and one chart per frame, so numbers stay quick.
+// data: { plotly: url, columns, cards: [{ key, title, newest, help, revision, figure: JSON }] }; every text is set as text.
+
+const CONFIG = {
+  displaylogo: false, responsive: true, displayModeBar: "hover",
+  modeBarButtonsToRemove: ["select2d", "lasso2d", "zoomIn2d", "zoomOut2d", "autoScale2d"],
+};
+const boards = (globalThis.seqsetBoards ??= new WeakMap());
+const queue = (globalThis.seqsetQueue ??= { cards: new Set(), busy: false, spent: 0 });
+
+function load(url) {
+  return (globalThis.seqsetPlotly ??= new Promise((resolve, reject) => {
+    const script = Object.assign(document.createElement("script"), { src: url, onload: () => resolve(globalThis.Plotly) });
+    script.onerror = () => { globalThis.seqsetPlotly = undefined; reject(new Error("plotly.js did not load")); };
+    document.head.append(script);
+  }));
+}
+
+async function drain(plotly) {
+  if (queue.busy) return;
+  queue.busy = true;
+  try {
+    while (queue.cards.size) {
+      const card = [...queue.cards].find((one) => one.near) ?? queue.cards.values().next().value;
+      queue.cards.delete(card);
+      if (!card.near || card.drawn === card.data.revision || !card.plot.isConnected) continue;
+      const { data, layout } = JSON.parse(card.data.figure);
+      if (matchMedia("(pointer: coarse)").matches) layout.dragmode = false; // a finger scrolls the page
+      card.drawn = card.data.revision;
+      const began = performance.now();
+      await plotly.react(card.plot, data, layout, CONFIG);
+      card.plot.dataset.revision = card.drawn;
+      await new Promise((next) => requestAnimationFrame(() => setTimeout(next)));
+      queue.spent += performance.now() - began;
+    }
+  } finally {
+    queue.busy = false;
+  }
+}
+
+function want(card, url) {
+  if (!card.near || card.drawn === card.data.revision) return;
+  queue.cards.add(card);
+  load(url).then(drain).catch((error) => { card.plot.textContent = `${error.message}; reload the page`; });
+}
+
+function element(name, cls, parent) {
+  const made = document.createElement(name);
+  made.className = cls;
+  parent.append(made);
+  return made;
+}
+
+function makeCard(board, key) {
+  const root = element("article", "sv-card", board.grid);
+  root.dataset.chart = key;
+  const head = element("header", "sv-card-head", root);
+  const card = { title: element("h3", "", head), newest: element("span", "sv-dim", head), drawn: null, near: false };
+  const help = element("button", "sv-help", head);
+  help.type = "button";
+  help.textContent = "?";
+  help.ariaLabel = "How to read this chart";
+  card.help = element("p", "sv-tip", head);
+  card.help.id = `help-${key}`;
+  help.setAttribute("aria-describedby", card.help.id);
+  card.plot = element("div", "sv-plot", root);
+  card.plot.role = "img";
+  card.observer = new IntersectionObserver(
+    (entries) => { card.near = entries.at(-1).isIntersecting; want(card, board.url); },
+    { rootMargin: "150px 0px" },
+  );
+  card.observer.observe(card.plot);
+  return card;
+}
+
+export default function ({ data, parentElement }) {
+  let board = boards.get(parentElement);
+  if (!board) {
+    board = { grid: element("div", "sv-grid", parentElement), cards: new Map(), url: new URL(data.plotly, document.baseURI).href };
+    boards.set(parentElement, board);
+  }
+  board.grid.style.setProperty("--columns", data.columns);
+  for (const one of data.cards) {
+    if (!board.cards.has(one.key)) board.cards.set(one.key, makeCard(board, one.key));
+    const card = board.cards.get(one.key);
+    card.data = one;
+    card.title.textContent = one.title;
+    card.newest.textContent = one.newest;
+    card.help.textContent = one.help;
+    card.plot.ariaLabel = `${one.title} over optimizer steps; ${one.newest}`;
+    want(card, board.url);
+  }
+  return () => {
+    for (const card of board.cards.values()) {
+      card.observer.disconnect();
+      card.near = false;
+      queue.cards.delete(card);
+      globalThis.Plotly?.purge(card.plot);
+    }
+    board.grid.remove();
+    boards.delete(parentElement);
+  };
+}

@@ -1,0 +1,113 @@
+"""The top of a run's page: state, data, newest figures, verdicts. Figures are pushed by themselves; the rest is drawn when it changes."""
+
+import hashlib
+
+from dashboard.formats import DASH, count, duration, moment, number, rate
+from dashboard.loading import Snapshot
+from dashboard.panels import latest
+from dashboard.verdicts import verdicts
+from dashboard.widgets import Html, badge, banner, el, join, progress, state_banner, verdict_banner
+from shared.reader import Health, RunStatus
+
+GONE = "gone"
+"""The token of a run that is not there."""
+STATS = (
+    ("Step", "step"), ("Epoch", "epoch"), ("Rate", "rate"), ("Time left", "eta"), ("Loss", "loss"), ("KL", "kl"),
+    ("Active units", "active"), ("Validation AUROC", "auroc"),
+)  # fmt: skip
+
+
+def numbers(snapshot: Snapshot) -> dict[str, str]:
+    """The newest figures as they are shown; `progress` is a CSS width."""
+    return snapshot.once("numbers", lambda: _numbers(snapshot))
+
+
+def _numbers(snapshot: Snapshot) -> dict[str, str]:
+    beat, step, planned = snapshot.status.heartbeat, _step(snapshot), _planned(snapshot)
+    running = beat is not None and snapshot.status.health is Health.RUNNING
+    return {
+        "step": count(step),
+        "epoch": f"{beat.epoch:.2f}" if beat else DASH,
+        "rate": rate(beat.steps_per_s) if beat and running else DASH,
+        "eta": duration(beat.eta_s) if beat and running else DASH,
+        "loss": number(latest(snapshot, "training", "loss")),
+        "kl": number(latest(snapshot, "training", "kl")),
+        "active": count(latest(snapshot, "probe", "active_units")),
+        "auroc": number(latest(snapshot, "validation", "auroc"), 3),
+        "progress": f"{min(step / planned, 1):.2%}" if planned else "0%",
+    }
+
+
+def _step(snapshot: Snapshot) -> int:
+    beat = snapshot.status.heartbeat
+    return int(snapshot.steps[-1]) if len(snapshot.steps) else beat.step if beat else 0
+
+
+def _planned(snapshot: Snapshot) -> int | None:
+    info, beat = snapshot.status.info, snapshot.status.heartbeat
+    return (beat.max_steps if beat else None) or (info.max_steps if info else None)
+
+
+def head_token(snapshot: Snapshot) -> str:
+    """Changes when anything in the header but its figures does."""
+
+    def make() -> str:
+        text = f"{_about(snapshot.status)}{_banners(snapshot)}{_units(snapshot)}{len(snapshot.steps) > 0}"
+        return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+    return snapshot.once("token", make)
+
+
+def header(snapshot: Snapshot) -> Html:
+    """State, data, device, figures and banners of a run."""
+    shown, units = numbers(snapshot), _units(snapshot)
+    stats = [
+        el(
+            "div",
+            el("dt", label),
+            el("dd", el("span", shown[name], data_metric=name), el("small", " " + units[name]) if name in units else None),
+        )
+        for label, name in STATS
+    ]
+    return join([
+        el("header", _about(snapshot.status), progress(_step(snapshot), _planned(snapshot)), el("dl", *stats, cls="sv-stats"), cls="sv-head"),
+        _banners(snapshot),
+    ])  # fmt: skip
+
+
+def _units(snapshot: Snapshot) -> dict[str, str]:
+    planned, dims = _planned(snapshot), latest(snapshot, "probe", "latent_dims")
+    found = {"kl": "nats", "step": f"of {planned:,}" if planned else "", "active": f"of {dims:,.0f}" if dims else ""}
+    return {name: unit for name, unit in found.items() if unit}
+
+
+def _about(status: RunStatus) -> Html:
+    info, beat = status.info, status.heartbeat
+    phase = beat.phase if beat and status.health is Health.RUNNING else None
+    data = info.dataset if info else None
+    facts = [data.name if data else None, info.device if info else None, info.precision if info else None]
+    started = f"started {moment(info.created_at)} UTC" if info else None
+    simulated = "From the built-in generator: no real patients."
+    return el(
+        "p",
+        badge(status.health),
+        el("span", phase, cls="sv-dim") if phase else None,
+        el("span", "simulated data", cls="sv-tag", title=simulated) if data and data.simulated else None,
+        el("span", " · ".join(fact for fact in (*facts, started) if fact and fact != "unknown"), cls="sv-dim"),
+        cls="sv-about",
+    )  # fmt: skip
+
+
+def _banners(snapshot: Snapshot) -> Html:
+    """What is wrong with the run, then the verdicts, then what could not be read."""
+    state = state_banner(snapshot.status)
+    found = [state] if state else []
+    if len(snapshot.steps):
+        found += [verdict_banner(verdict) for verdict in verdicts(snapshot)]
+    if snapshot.problems:
+        more = f" (and {len(snapshot.problems) - 3} more)" if len(snapshot.problems) > 3 else ""
+        found.append(
+            banner("warning", "Some lines of the log cannot be read.", "; ".join(snapshot.problems[:3]) + more + ".",
+                   "All other lines are shown. Lines like these are left by a full disk or an edit by hand.")
+        )  # fmt: skip
+    return el("div", *found, cls="sv-banners")
