@@ -81,9 +81,11 @@ def prepare(
     with progress_on(console) as progress:
         info = build(source, out, seed=seed, valid=valid, test=test, overwrite=overwrite, progress=progress)
     console.print(summary_table(info))
-    console.print(f"prepared {out} (fingerprint {info.fingerprint[:12]})", highlight=False, soft_wrap=True)
+    console.print(f"prepared {out} (fingerprint {info.fingerprint[:12]})", highlight=False, markup=False, soft_wrap=True)
     for left in leftovers(out):
-        console.print(f"{left} is of another preparation: remove it unless that still runs", highlight=False, soft_wrap=True)
+        console.print(
+            f"{left} is of another preparation: remove it unless that still runs", highlight=False, markup=False, soft_wrap=True
+        )
     return info
 
 

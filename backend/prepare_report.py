@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from backend.preparing import Progress as Report
 from shared.dataset import DatasetInfo
@@ -23,7 +24,7 @@ def progress_on(console: Console) -> Iterator[Report]:
         yield _LogLines(console)
         return
     columns = (
-        TextColumn("{task.description:<28}"),
+        TextColumn("{task.description:<28}", markup=False),
         BarColumn(),
         TaskProgressColumn(),
         TimeElapsedColumn(),
@@ -49,7 +50,7 @@ class _LogLines:
 
     def __call__(self, phase: str, done: float) -> None:
         if done >= 1.0 or time.monotonic() >= self._next_at:
-            self._console.print(f"{phase}: {done:.0%}", highlight=False)
+            self._console.print(f"{phase}: {done:.0%}", highlight=False, markup=False)
             self._next_at = time.monotonic() + LOG_EVERY_S
 
 
@@ -76,11 +77,11 @@ def summary_rows(info: DatasetInfo) -> list[tuple[str, str]]:
 
 def summary_table(info: DatasetInfo) -> Table:
     """`summary_rows` for a terminal."""
-    table = Table(title=f"{info.name}{' (simulated, no real patients)' if info.simulated else ''}", title_justify="left")
+    table = Table(title=Text(info.name + (" (simulated, no real patients)" if info.simulated else "")), title_justify="left")
     table.add_column("what", overflow="fold")
     table.add_column("how much", overflow="fold")
     for row in summary_rows(info):
-        table.add_row(*row)
+        table.add_row(*map(Text, row))  # plain: names of variables may hold brackets, which rich would take for markup
     return table
 
 

@@ -224,6 +224,16 @@ def test_dataset_json_is_readable_and_the_summary_repeats_it(tmp_path: Path) -> 
     assert rows["in_hospital_mortality"] == "20 known, 5 positive, 0 missing"
 
 
+def test_names_with_brackets_are_printed_as_they_are(tmp_path: Path) -> None:
+    source = write_challenge(tmp_path / "[src]")
+    write_set(source, {99: record(99, "00:01,pH [/venous],7.3")}, name="set-[b]")
+    done = run("physionet2012", source, tmp_path / "[out]")
+    assert done.returncode == 0, done.stderr
+    assert "pH [/venous]" in done.stdout
+    assert "reading set-[b].tar.gz: 100%" in done.stdout
+    assert f"prepared {tmp_path / '[out]'} (" in done.stdout.splitlines()[-1]
+
+
 def test_progress_in_a_file_is_a_few_lines_and_on_a_terminal_a_bar() -> None:
     for terminal in (False, True):
         output = StringIO()
