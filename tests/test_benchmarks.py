@@ -53,7 +53,7 @@ def test_unknown_benchmark_names_the_nearest(capsys: pytest.CaptureFixture[str])
 
 
 def test_write_cost_from_the_command_line() -> None:
-    command = [sys.executable, "-m", "tests.benchmarks", "write-cost", "--steps", "500"]
+    command = [sys.executable, "-m", "tests.benchmarks", "write-cost", "--steps", "500", "--rounds", "2"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     line = json.loads(done.stdout.splitlines()[-1])
     assert line["benchmark"] == "write_cost" and line["steps"] == 500

@@ -6,6 +6,7 @@ import json
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,21 +15,27 @@ import orjson
 from shared.writer import JsonlWriter
 from tests.benchmarks.harness import report
 
+Timing = tuple[np.ndarray, float]
+"""Nanoseconds of each step, and bytes per step."""
 LogStep = Callable[[int, dict[str, float]], None]
 NAMES = ("loss", "recon", "kl", "beta", "lr", "grad_norm", "posterior_variance", "step_s")
 WARM_UP = 200
 
 
 def main(argv: list[str]) -> None:
-    """Time every writer on the same rows, then print microseconds per step and ratios against ours."""
+    """Time every writer on the same rows, round by round, then print microseconds per step and ratios against ours."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=10_000, help="steps timed per writer")
+    parser.add_argument("--steps", type=int, default=10_000, help="steps timed per writer and round")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds; the writers take turns, so that a busy moment hits all")
     parser.add_argument("--dir", type=Path, default=None, help="folder to write to (default: a temporary one)")
     options = parser.parse_args(argv)
     rows = scalar_rows(options.steps)
-    with tempfile.TemporaryDirectory(dir=options.dir) as folder:
-        measured = {name: run(Path(folder), rows) for name, run in WRITERS.items()}
-    report("write_cost", table_rows(measured), figures(measured, options.steps))
+    rounds = []
+    for _ in range(options.rounds):
+        with tempfile.TemporaryDirectory(dir=options.dir) as folder:
+            rounds.append({name: run(Path(folder), rows) for name, run in WRITERS.items()})
+    measured = {name: summed_up([result for one in rounds if (result := one[name])]) for name in WRITERS}
+    report("write_cost", table_rows(measured), figures(measured, options.steps, options.rounds))
 
 
 def scalar_rows(steps: int) -> list[dict[str, float]]:
@@ -47,7 +54,7 @@ def timed(log_step: LogStep, rows: list[dict[str, float]]) -> np.ndarray:
     return taken[WARM_UP:]
 
 
-def time_jsonl_writer(folder: Path, rows: list[dict[str, float]]) -> tuple[np.ndarray, float]:
+def time_jsonl_writer(folder: Path, rows: list[dict[str, float]]) -> Timing:
     """`shared.writer.JsonlWriter`: one unbuffered write per line."""
     path = folder / "ours.jsonl"
     writer = JsonlWriter(path)
@@ -56,10 +63,10 @@ def time_jsonl_writer(folder: Path, rows: list[dict[str, float]]) -> tuple[np.nd
     return taken, path.stat().st_size / len(rows)
 
 
-def time_flushed(encode: Callable[[dict[str, float]], bytes]) -> Callable[..., tuple[np.ndarray, float]]:
+def time_flushed(encode: Callable[[dict[str, float]], bytes]) -> Callable[..., Timing]:
     """The plain way: encode, write to a buffered file, flush."""
 
-    def run(folder: Path, rows: list[dict[str, float]]) -> tuple[np.ndarray, float]:
+    def run(folder: Path, rows: list[dict[str, float]]) -> Timing:
         path = folder / "flushed.jsonl"
         with path.open("wb") as file:
 
@@ -73,7 +80,7 @@ def time_flushed(encode: Callable[[dict[str, float]], bytes]) -> Callable[..., t
     return run
 
 
-def time_summary_writer(folder: Path, rows: list[dict[str, float]]) -> tuple[np.ndarray, float] | None:
+def time_summary_writer(folder: Path, rows: list[dict[str, float]]) -> Timing | None:
     """TensorBoard's writer, one `add_scalar` per value; its own thread writes, so a kill loses up to 120 s of steps."""
     if not (importlib.util.find_spec("tensorboard") and importlib.util.find_spec("torch")):
         return None
@@ -91,7 +98,7 @@ def time_summary_writer(folder: Path, rows: list[dict[str, float]]) -> tuple[np.
     return taken, size / len(rows)
 
 
-WRITERS: dict[str, Callable[[Path, list[dict[str, float]]], tuple[np.ndarray, float] | None]] = {
+WRITERS: dict[str, Callable[[Path, list[dict[str, float]]], Timing | None]] = {
     "JsonlWriter": time_jsonl_writer,
     "orjson_flush": time_flushed(lambda row: orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE)),
     "json_flush": time_flushed(lambda row: json.dumps(row).encode() + b"\n"),
@@ -99,38 +106,56 @@ WRITERS: dict[str, Callable[[Path, list[dict[str, float]]], tuple[np.ndarray, fl
 }
 
 
-def table_rows(measured: dict[str, tuple[np.ndarray, float] | None]) -> list[dict[str, object]]:
+@dataclass(frozen=True)
+class Cost:
+    """Microseconds per step. `mean` is the median over rounds of the mean, which one busy round cannot move."""
+
+    mean: float
+    median: float
+    p99: float
+    bytes_per_step: float
+
+
+def summed_up(rounds: list[Timing]) -> Cost | None:
+    """The rounds of one writer as one cost; None when it is absent."""
+    if not rounds:
+        return None
+    taken = np.concatenate([nanoseconds for nanoseconds, _ in rounds]) / 1e3
+    mean = float(np.median([nanoseconds.mean() for nanoseconds, _ in rounds])) / 1e3
+    return Cost(mean, float(np.median(taken)), float(np.quantile(taken, 0.99)), rounds[0][1])
+
+
+def table_rows(measured: dict[str, Cost | None]) -> list[dict[str, object]]:
     """One row per writer; an absent one says so."""
-    rows: list[dict[str, object]] = []
-    for name, result in measured.items():
-        if result is None:
-            rows.append({"writer": f"{name} (absent: tensorboard is not installed)"})
-            continue
-        taken, size = result
-        rows.append({
+    return [
+        {"writer": f"{name} (absent: tensorboard is not installed)"}
+        if cost is None
+        else {
             "writer": name,
-            "mean us": taken.mean() / 1e3,
-            "median us": float(np.median(taken)) / 1e3,
-            "p99 us": float(np.quantile(taken, 0.99)) / 1e3,
-            "bytes/step": size,
-        })  # fmt: skip
-    return rows
+            "mean us": cost.mean,
+            "median us": cost.median,
+            "p99 us": cost.p99,
+            "bytes/step": cost.bytes_per_step,
+        }
+        for name, cost in measured.items()
+    ]
 
 
-def figures(measured: dict[str, tuple[np.ndarray, float] | None], steps: int) -> dict[str, object]:
+def figures(measured: dict[str, Cost | None], steps: int, rounds: int) -> dict[str, object]:
     """The JSON figures: ours, and for each other writer how many times ours it takes (mean over mean)."""
     ours = measured["JsonlWriter"]
     assert ours is not None
-    taken, size = ours
     ratios = {
-        f"{name}_over_ours": None if result is None else round(float(result[0].mean() / taken.mean()), 3)
-        for name, result in measured.items()
+        f"{name}_over_ours": None if cost is None else round(cost.mean / ours.mean, 3)
+        for name, cost in measured.items()
         if name != "JsonlWriter"
     }
     return {
         "steps": steps,
-        "us_per_step": round(float(taken.mean()) / 1e3, 3),
-        "p99_us": round(float(np.quantile(taken, 0.99)) / 1e3, 3),
-        "bytes_per_step": round(size, 1),
+        "rounds": rounds,
+        "us_per_step": round(ours.mean, 3),
+        "median_us": round(ours.median, 3),
+        "p99_us": round(ours.p99, 3),
+        "bytes_per_step": round(ours.bytes_per_step, 1),
         **ratios,
     }
