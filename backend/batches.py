@@ -40,12 +40,11 @@ class Bucket:
     index: Tensor | None
     observed: Tensor | None
 
-    def pad(self, x: Tensor) -> Tensor:
-        """Flat events [E, ...] to this bucket's dense [count, width, ...]."""
-        own = x[self.start : self.stop]
-        if self.index is None:
-            return own.view(self.count, self.width, *x.shape[1:])
-        return own[self.index.flatten()].view(self.count, self.width, *x.shape[1:])
+    def pad(self, own: Tensor) -> Tensor:
+        """This bucket's events [stop - start, ...] (see `Batch.by_bucket`) to dense [count, width, ...]."""
+        if self.index is not None:
+            own = own[self.index.flatten()]
+        return own.view(self.count, self.width, *own.shape[1:])
 
     def flat(self, dense: Tensor) -> Tensor:
         """Dense [count, width, ...] back to this bucket's events, padding dropped."""
@@ -101,6 +100,10 @@ class Batch:
     def slot_of_set(self) -> Tensor:
         """[S] place in the padded [P * T] grid"""
         return self.stay_of_set * self.padded_length + self.position_of_set
+
+    def by_bucket(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Flat events [E, ...] cut into one piece per bucket: one split, whose gradient is one concatenation."""
+        return x.split([bucket.stop - bucket.start for bucket in self.buckets])
 
     def pad_sets(self, x: Tensor) -> Tensor:
         """Flat sets [S, ...] to [P, T, ...], zeros after the end of a stay."""

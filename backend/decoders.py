@@ -112,7 +112,8 @@ class ChamferDecoder(nn.Module):
         """Weighted Chamfer distance of each set, [S]: direction (1 - cosine), magnitude (absolute), full (squared)."""
         point, size = self._points(state_SW, batch)
         target = F.normalize(embedding_VD.detach().float(), dim=-1)[batch.variable]
-        per_set = [self._chamfer(bucket, point, size, target, batch.value) for bucket in batch.buckets]
+        parts = (batch.by_bucket(x) for x in (point, size, target, batch.value))
+        per_set = [self._chamfer(*pieces) for pieces in zip(batch.buckets, *parts, strict=True)]
         return torch.zeros_like(state_SW[:, 0], dtype=torch.float32).index_copy(0, batch.set_order, torch.cat(per_set))
 
     def error(self, state_SW: Tensor, batch: Batch, embedding_VD: Tensor) -> Tensor:
@@ -133,12 +134,13 @@ class ChamferDecoder(nn.Module):
         point, size = self._points(state_SW, batch)
         target = F.normalize(embedding_VD.float(), dim=-1)[batch.variable]
         means = []
-        for bucket in batch.buckets:
-            cosine = bucket.pad(target) @ bucket.pad(point).transpose(1, 2)
+        parts = (batch.by_bucket(x) for x in (point, size, target))
+        for bucket, points, sizes, targets in zip(batch.buckets, *parts, strict=True):
+            cosine = bucket.pad(targets) @ bucket.pad(points).transpose(1, 2)
             if bucket.observed is not None:
                 cosine = cosine.masked_fill(~bucket.observed[:, None, :], -torch.inf)
             nearest = cosine.argmax(dim=-1)
-            means.append(bucket.flat(bucket.pad(size).gather(1, nearest)))
+            means.append(bucket.flat(bucket.pad(sizes).gather(1, nearest)))
         return Reconstruction(torch.cat(means), None, None)
 
 

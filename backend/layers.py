@@ -45,18 +45,19 @@ class FullSetBlock(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
-        self.ffn = FeedForward(width)
+        self.ffn = FeedForward(width, expansion=1)
 
     def forward(self, x_EW: Tensor, batch: Batch) -> Tensor:
         """[E, W] to [E, W]; no event sees another set."""
         qkv = self.qkv(self.norm(x_EW))
-        mixed = torch.cat([self._attend(qkv, bucket) for bucket in batch.buckets])
+        pieces = zip(batch.by_bucket(qkv), batch.buckets, strict=True)
+        mixed = torch.cat([self._attend(own, bucket) for own, bucket in pieces])
         return self.ffn(x_EW + self.out(mixed))
 
-    def _attend(self, qkv_EW: Tensor, bucket: Bucket) -> Tensor:
+    def _attend(self, qkv_NW: Tensor, bucket: Bucket) -> Tensor:
         if bucket.width == 1:
-            return qkv_EW[bucket.start : bucket.stop].chunk(3, dim=-1)[2]
-        dense = bucket.pad(qkv_EW)
+            return qkv_NW.chunk(3, dim=-1)[2]
+        dense = bucket.pad(qkv_NW)
         q, k, v = dense.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         mask = None if bucket.observed is None else bucket.observed[:, None, None, :]
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
@@ -88,7 +89,7 @@ class InducedSetBlock(nn.Module):
         self.read_key = nn.Linear(width, width, bias=False)
         self.read_value = nn.Linear(width, width)
         self.read_out = nn.Linear(width, width)
-        self.ffn = FeedForward(width)
+        self.ffn = FeedForward(width, expansion=1)
 
     def forward(self, x_EW: Tensor, batch: Batch) -> Tensor:
         """[E, W] to [E, W]; no event sees another set."""
@@ -109,8 +110,9 @@ class InducedSetBlock(nn.Module):
         value_EHW = torch.einsum("ehk,whk->ehw", value_EHK, out_WHK)
         base_MW = self.induce + self.gather_out.bias
         tokens = []
-        for bucket in batch.buckets:
-            score, value = bucket.pad(score_EHM), bucket.pad(value_EHW)
+        pieces = zip(batch.buckets, batch.by_bucket(score_EHM), batch.by_bucket(value_EHW), strict=True)
+        for bucket, own_score, own_value in pieces:
+            score, value = bucket.pad(own_score), bucket.pad(own_value)
             if bucket.observed is not None:
                 score = score.masked_fill(~bucket.observed[:, :, None, None], -torch.inf)
             weight = score.softmax(dim=1).flatten(1, 2)
@@ -122,11 +124,10 @@ class InducedSetBlock(nn.Module):
         query_EHK = self.read_query(x_EW).unflatten(-1, (self.heads, -1)) * self.scale
         key_HKW = self.read_key.weight.unflatten(0, (self.heads, -1))
         query_EHW = torch.einsum("ehk,hkw->ehw", query_EHK, key_HKW)
-        mixed, first = [], 0
-        for bucket in batch.buckets:
-            tokens = tokens_SMW[first : first + bucket.count]
-            first += bucket.count
-            query = bucket.pad(query_EHW).flatten(1, 2)
+        mixed = []
+        groups = tokens_SMW.split([bucket.count for bucket in batch.buckets])
+        for bucket, tokens, own in zip(batch.buckets, groups, batch.by_bucket(query_EHW), strict=True):
+            query = bucket.pad(own).flatten(1, 2)
             read = (query @ tokens.transpose(1, 2)).softmax(dim=-1) @ tokens
             mixed.append(bucket.flat(read.unflatten(1, (bucket.width, self.heads))))
         value_HKW = self.read_value.weight.unflatten(0, (self.heads, -1))

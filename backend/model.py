@@ -12,6 +12,9 @@ from backend.loss import Gaussian, kl_per_dim
 from shared.config import LossConfig, ModelConfig
 
 
+VALUE_HIDDEN = 32
+
+
 @dataclass(frozen=True)
 class Encoded:
     """Posterior q(z|set) and prior of every level, each [S, D], and a draw of z or its mean, [S, levels * D]."""
@@ -33,7 +36,7 @@ class EventEmbedding(nn.Module):
         start = torch.randn(variables, embedding_dim) if embeddings_VD is None else embeddings_VD.clone()
         self.table = nn.Parameter(start, requires_grad=embeddings_VD is None)
         self.variable = nn.Linear(embedding_dim, 2 * width)
-        self.value = nn.Sequential(nn.Linear(1, width), nn.GELU(), nn.Linear(width, width))
+        self.value = nn.Sequential(nn.Linear(1, VALUE_HIDDEN), nn.GELU(), nn.Linear(VALUE_HIDDEN, width))
 
     def forward(self, batch: Batch) -> Tensor:
         """Events to [E, W]. The table is projected once per variable, not once per event."""
