@@ -22,9 +22,9 @@ async function drain(plotly) {
   queue.busy = true;
   try {
     while (queue.cards.size) {
-      const card = [...queue.cards].find((one) => one.near) ?? queue.cards.values().next().value;
+      const card = [...queue.cards].find((one) => one.seen) ?? queue.cards.values().next().value;
       queue.cards.delete(card);
-      if (!card.near || card.drawn === card.data.revision || !card.plot.isConnected) continue;
+      if (!due(card) || !card.plot.isConnected) continue;
       const { data, layout } = JSON.parse(card.data.figure);
       if (matchMedia("(pointer: coarse)").matches) layout.dragmode = false; // a finger scrolls the page
       card.drawn = card.data.revision;
@@ -39,8 +39,11 @@ async function drain(plotly) {
   }
 }
 
+// The first picture is made a screen ahead; redrawing waits until somebody can see it.
+const due = (card) => (card.seen || (card.near && card.drawn === null)) && card.drawn !== card.data.revision;
+
 function want(card, url) {
-  if (!card.near || card.drawn === card.data.revision) return;
+  if (!due(card)) return;
   queue.cards.add(card);
   load(url).then(drain).catch((error) => { card.plot.textContent = `${error.message}; reload the page`; });
 }
@@ -56,7 +59,7 @@ function makeCard(board, key) {
   const root = element("article", "sv-card", board.grid);
   root.dataset.chart = key;
   const head = element("header", "sv-card-head", root);
-  const card = { title: element("h3", "", head), newest: element("span", "sv-dim", head), drawn: null, near: false };
+  const card = { title: element("h3", "", head), newest: element("span", "sv-dim", head), drawn: null, near: false, seen: false };
   const help = element("button", "sv-help", head);
   help.type = "button";
   help.textContent = "?";
@@ -66,11 +69,14 @@ function makeCard(board, key) {
   help.setAttribute("aria-describedby", card.help.id);
   card.plot = element("div", "sv-plot", root);
   card.plot.role = "img";
-  card.observer = new IntersectionObserver(
-    (entries) => { card.near = entries.at(-1).isIntersecting; want(card, board.url); },
-    { rootMargin: "150px 0px" },
-  );
-  card.observer.observe(card.plot);
+  card.observers = [["near", "900px 0px"], ["seen", "50px 0px"]].map(([flag, rootMargin]) => {
+    const observer = new IntersectionObserver(
+      (entries) => { card[flag] = entries.at(-1).isIntersecting; want(card, board.url); },
+      { rootMargin },
+    );
+    observer.observe(card.plot);
+    return observer;
+  });
   return card;
 }
 
@@ -79,6 +85,7 @@ export default function ({ data, parentElement }) {
   if (!board) {
     board = { grid: element("div", "sv-grid", parentElement), cards: new Map(), url: new URL(data.plotly, document.baseURI).href };
     boards.set(parentElement, board);
+    load(board.url).catch(() => undefined); // the script is large: fetch it while the rest of the page is built
   }
   board.grid.style.setProperty("--columns", data.columns);
   for (const one of data.cards) {
@@ -93,8 +100,8 @@ export default function ({ data, parentElement }) {
   }
   return () => {
     for (const card of board.cards.values()) {
-      card.observer.disconnect();
-      card.near = false;
+      card.observers.forEach((observer) => observer.disconnect());
+      card.near = card.seen = false;
       queue.cards.delete(card);
       globalThis.Plotly?.purge(card.plot);
     }

@@ -1,0 +1,216 @@
+"""The pages in a real Chromium, served by a real dashboard process: every state, light and dark, narrow and wide."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from shared.layout import RunLayout
+from shared.schema import RunState
+from shared.writer import JsonlWriter
+from tests.browser.driving import ROOT, chromium, dashboard, find_chromium, open_page
+from tests.run_factory import beat, make_run, make_zoo, training_row
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(find_chromium() is None, reason="no Chromium or Chrome on the PATH; `make test` installs one"),
+]
+ARTIFACTS = ROOT / "test-artifacts"
+STATES = {
+    "healthy-running": ("running", "Posterior healthy"),
+    "collapsed-running": ("running", "Posterior collapse"),
+    "physionet-finished": ("finished", "Posterior healthy"),
+    "interrupted-by-user": ("interrupted", "--resume_from_checkpoint"),
+    "failed-out-of-memory": ("failed", "CUDA out of memory: <b>tried</b>"),
+    "stale-heartbeat": ("stale", "no heartbeat for 12 min"),
+    "dead-process": ("dead", "--resume_from_checkpoint"),
+    "nan-running": ("running", "NaN or infinity"),
+    "torn-log": ("finished", "metrics.jsonl line 301"),
+}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("zoo")
+    make_zoo(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def address(runs: Path) -> Iterator[str]:
+    with dashboard(runs) as served:
+        yield served
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as started:
+        yield started
+
+
+def check(page: Page, name: str) -> None:
+    """No exception box, nothing wider than the window; a picture for people to look at."""
+    assert page.locator('[data-testid="stException"]').count() == 0
+    overflow = page.evaluate(
+        "Math.max(0, ...[...document.querySelectorAll('main, main *, body')].map(e => e.scrollWidth - innerWidth))"
+    )
+    assert overflow <= 0, f"{name} is {overflow} px too wide"
+    ARTIFACTS.mkdir(exist_ok=True)
+    page.screenshot(path=ARTIFACTS / f"{name}.png")
+
+
+def wait_charts(page: Page, *keys: str) -> None:
+    for key in keys:
+        page.wait_for_selector(f"[data-chart={key}] .sv-plot[data-revision] .main-svg", timeout=20_000)
+
+
+def finish(page: Page) -> None:
+    page.context.close()
+
+
+@pytest.mark.parametrize("name", STATES)
+def test_live_page_of_each_state(browser: Browser, address: str, name: str) -> None:
+    state, words = STATES[name]
+    page = open_page(browser, f"{address}/live?run={name}")
+    expect(page.locator(f".sv-head [data-state={state}]")).to_be_visible(timeout=15_000)
+    expect(page.locator(".sv-banners")).to_contain_text(words)
+    wait_charts(page, "kl", "posterior_variance")
+    check(page, f"live-{name}-1440-light")
+    finish(page)
+
+
+@pytest.mark.parametrize("width", [390, 1440])
+@pytest.mark.parametrize("dark", [False, True])
+def test_live_page_in_both_themes_and_widths(browser: Browser, address: str, width: int, dark: bool) -> None:
+    page = open_page(browser, f"{address}/live?run=collapsed-running", width=width, dark=dark)
+    page.wait_for_selector("[data-chart=kl]")
+    page.set_viewport_size({"width": width, "height": 3000 if width > 400 else 6200})
+    wait_charts(page, "kl", "active_units", "recon", "loss", "auroc", "lr", "step_s")
+    check(page, f"live-{width}-{'dark' if dark else 'light'}")
+    finish(page)
+
+
+@pytest.mark.parametrize("width", [390, 1440])
+@pytest.mark.parametrize("dark", [False, True])
+def test_list_of_runs(browser: Browser, address: str, runs: Path, width: int, dark: bool) -> None:
+    page = open_page(browser, address, width=width, dark=dark)
+    expect(page.locator(".sv-runs tbody tr")).to_have_count(len(list(runs.iterdir())), timeout=15_000)
+    expect(page.locator('tr[data-name="broken-json"]')).to_contain_text("not valid JSON")
+    expect(page.locator('tr[data-name="<img src=x onerror=alert(1)>"]')).to_have_count(1)
+    assert page.locator(".sv-runs img").count() == 0
+    check(page, f"runs-{width}-{'dark' if dark else 'light'}")
+    finish(page)
+
+
+def test_a_click_opens_the_run_without_loading_the_page(browser: Browser, address: str) -> None:
+    page = open_page(browser, address)
+    page.wait_for_selector("a[data-run=healthy-running]")
+    page.evaluate("window.stillHere = true")
+    page.click("a[data-run=healthy-running]")
+    wait_charts(page, "kl")
+    assert page.url.endswith("/live?run=healthy-running") and page.evaluate("window.stillHere") is True
+    page.get_by_label("Run", exact=True).click()
+    page.get_by_role("option", name="dead-process").click()
+    expect(page.locator(".sv-head [data-state=dead]")).to_be_visible()
+    assert page.url.endswith("run=dead-process"), "the address names what is shown"
+    finish(page)
+
+
+@pytest.mark.parametrize("name", ["../../etc", "no-such-run", "..", "%2Fetc"])
+def test_names_that_are_no_run(browser: Browser, address: str, name: str) -> None:
+    page = open_page(browser, f"{address}/live?run={name}")
+    expect(page.locator("[data-state=gone]")).to_contain_text("This run is not here", timeout=15_000)
+    check(page, f"gone-{len(name)}")
+    finish(page)
+
+
+def test_broken_run_says_why(browser: Browser, address: str) -> None:
+    page = open_page(browser, f"{address}/live?run=broken-json")
+    expect(page.locator(".sv-banners")).to_contain_text("not valid JSON", timeout=15_000)
+    check(page, "broken-json")
+    finish(page)
+
+
+def ranges(page: Page) -> list[float]:
+    return page.evaluate("document.querySelector('[data-chart=kl] .js-plotly-plot')._fullLayout.xaxis.range")
+
+
+def zoom(page: Page) -> None:
+    box = page.locator("[data-chart=kl] .nsewdrag").bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + 80, box["y"] + 40)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 200, box["y"] + 110, steps=4)
+    page.mouse.up()
+    page.wait_for_function("document.querySelector('[data-chart=kl] .js-plotly-plot')._fullLayout.xaxis.autorange === false")
+
+
+def test_a_step_reaches_number_and_chart_and_zoom_stays(browser: Browser, address: str, runs: Path) -> None:
+    layout = make_run(runs, "growing", steps=400, state=RunState.RUNNING)
+    page = open_page(browser, f"{address}/live?run=growing")
+    wait_charts(page, "kl", "recon")
+    zoom(page)
+    before = ranges(page)
+    page.evaluate("window.plot = document.querySelector('[data-chart=kl] .js-plotly-plot')")
+    scroll = page.evaluate("document.querySelector('[data-chart=kl]').getBoundingClientRect().top")
+    JsonlWriter(layout.metrics).write(401, training_row(401, np.random.default_rng(0)))
+    expect(page.locator("[data-metric=step]")).to_have_text("401", timeout=3000)
+    page.wait_for_function("window.plot._fullData[0].x.at(-1) === 401", timeout=10_000)
+    assert ranges(page) == before, "zoom is kept"
+    assert page.evaluate("window.plot.isConnected"), "updated in place, not drawn anew"
+    assert page.evaluate("document.querySelector('[data-chart=kl]').getBoundingClientRect().top") == scroll, "nothing jumps"
+    page.get_by_text("Linear", exact=True).click()
+    page.wait_for_function("window.plot._fullLayout.yaxis.type === 'linear'", timeout=10_000)
+    finish(page)
+    shutil.rmtree(layout.root)
+
+
+def test_life_of_a_run_on_an_open_page(browser: Browser, tmp_path: Path) -> None:
+    """No run; created; first step; gone: each by itself, without a reload."""
+    with dashboard(tmp_path / "runs") as address:
+        page = open_page(browser, address)
+        expect(page.locator("[data-state=landing]")).to_contain_text("make demo", timeout=15_000)
+        check(page, "landing")
+        layout = make_run(tmp_path / "runs", "first", state=RunState.CREATED, age=timedelta(0))
+        page.click("a[data-run=first]")
+        expect(page.locator("[data-state=waiting]")).to_be_visible(timeout=10_000)
+        check(page, "waiting")
+        become_running(layout)
+        wait_charts(page, "kl")
+        expect(page.locator(".sv-head [data-state=running]")).to_be_visible()
+        shutil.rmtree(layout.root)
+        expect(page.locator("[data-state=gone]")).to_be_visible(timeout=10_000)
+        check(page, "gone-while-open")
+        finish(page)
+
+
+def become_running(layout: RunLayout) -> None:
+    writer, rng = JsonlWriter(layout.metrics), np.random.default_rng(0)
+    for step in range(1, 30):
+        writer.write(step, training_row(step, rng))
+    writer.close()
+    text = layout.run_json.read_text().replace('"state": "created"', '"state": "running"')
+    temporary = layout.root / ".run.json.tmp"
+    temporary.write_text(text)
+    temporary.replace(layout.run_json)
+    beat(layout, 29, pid=os.getpid())
+
+
+def test_hidden_tab_costs_nothing_and_catches_up(browser: Browser, address: str, runs: Path) -> None:
+    layout = make_run(runs, "hidden", steps=50, state=RunState.RUNNING)
+    page = open_page(browser, f"{address}/live?run=hidden")
+    expect(page.locator("[data-metric=step]")).to_have_text("50", timeout=15_000)
+    page.wait_for_function("globalThis.seqsetStreams.values().next().value.source?.readyState === 1")
+    hide = "(hidden) => { Object.defineProperty(document, 'hidden', { value: hidden, configurable: true }); document.dispatchEvent(new Event('visibilitychange')) }"
+    page.evaluate(hide, True)
+    assert page.evaluate("[...globalThis.seqsetStreams.values()].every(stream => stream.source === null)")
+    JsonlWriter(layout.metrics).write(51, training_row(51, np.random.default_rng(0)))
+    page.evaluate(hide, False)
+    expect(page.locator("[data-metric=step]")).to_have_text("51", timeout=3000)
+    finish(page)
+    shutil.rmtree(layout.root)

@@ -1,0 +1,185 @@
+"""Charts as data, words as text: what a page draws, tested without a browser."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dashboard.charts import COLOURS, Curve, Guide, Look, Mark, draw
+from dashboard.components import compressed_plotly
+from dashboard.decimate import decimate
+from dashboard.formats import duration, number, rate
+from dashboard.header import head_token, header, numbers
+from dashboard.landing import gone
+from dashboard.loading import Snapshot, Store
+from dashboard.panels import DECODER, LOSSES, OUTCOME, PACE, POSTERIOR, figure
+from dashboard.summaries import Summaries
+from dashboard.widgets import el, run_table, state_banner
+from shared.schema import RunState
+from shared.writer import JsonlWriter
+from tests.run_factory import GONE_PID, make_run, make_zoo
+
+ALL = POSTERIOR + LOSSES + OUTCOME + DECODER + PACE
+
+
+def snapshot_of(runs: Path, name: str, revision: int = 1) -> Snapshot:
+    found = Store(runs, lambda _name: revision).snapshot(name)
+    assert found is not None
+    return found
+
+
+def curve(y: list[float], role: str = "training") -> Curve:
+    return Curve(role, np.arange(len(y), dtype=float), np.array(y, float), role)  # type: ignore[arg-type]
+
+
+def test_decimation_keeps_spikes_ends_and_gaps() -> None:
+    rng = np.random.default_rng(0)
+    y = rng.standard_normal(100_000)
+    y[40_123], y[70_001] = 1000, np.nan
+    x = np.arange(len(y), dtype=float)
+    thin_x, thin_y = decimate(x, y)
+    assert len(thin_x) <= 2003
+    assert (np.diff(thin_x) > 0).all()
+    assert thin_x[0] == 0 and thin_x[-1] == 99_999
+    assert np.nanmax(thin_y) == 1000 and np.nanmin(thin_y) == np.nanmin(y)
+    assert thin_x[np.isnan(thin_y)].tolist() == [70_001]
+
+
+def test_decimation_survives_all_missing_and_leaves_short_curves() -> None:
+    x = np.arange(5000.0)
+    _, y = decimate(x, np.full(5000, np.nan))
+    assert np.isnan(y).all()
+    assert decimate(x[:10], x[:10])[0] is not None and len(decimate(x[:10], x[:10])[0]) == 10
+
+
+def test_outlier_does_not_flatten_the_rest() -> None:
+    linear = draw([curve([5000.0] + [1 + 0.1 * (i % 5) for i in range(500)])], look=Look(scale="linear"))
+    assert linear.layout.yaxis.autorange is True, "an explicit range would undo a zoom at every update"
+    assert linear.layout.yaxis.autorangeoptions.clipmax < 10
+    assert any("5,000" in note.text for note in linear.layout.annotations), "what is cut off must be said"
+    assert draw([curve([5000.0] + [1.0] * 500)]).layout.yaxis.type == "log"
+    assert draw([curve([-5000.0] + [-1.0] * 500)]).layout.yaxis.type == "linear"
+    assert draw([curve([1.0, 2.0, 3.0])]).layout.yaxis.type == "linear"
+
+
+def test_zoom_belongs_to_one_chart_and_scale() -> None:
+    short = draw([curve([1.0, 2.0])], identity="run:kl")
+    longer = draw([curve([1.0, 2.0, 3.0])], identity="run:kl")
+    logged = draw([curve([1.0, 2.0])], identity="run:kl", look=Look(scale="log"))
+    assert short.layout.uirevision == longer.layout.uirevision != logged.layout.uirevision
+
+
+def test_log_axis_leaves_out_what_it_cannot_show() -> None:
+    found = draw([curve([0.0, 1.0, 10.0])], look=Look(scale="log"))
+    assert found.layout.yaxis.type == "log" and np.isnan(found.data[0].y[0])
+
+
+def test_guides_and_marks_are_drawn_and_labelled() -> None:
+    far = Guide("explosion", 1e6, tone="limit", always=False)
+    found = draw([curve([1.0, 2.0])], guides=[Guide("band", 0.5, 3.0, "good"), far], marks=[Mark("collapse", 1)])
+    words = [note.text for note in found.layout.annotations]
+    assert "band" in words and "collapse" in words and "explosion" not in words
+    assert len(found.layout.shapes) == 2
+
+
+def test_no_data_says_so() -> None:
+    found = draw([curve([np.nan])], empty="No probe evaluation yet")
+    assert found.layout.annotations[0].text == "No probe evaluation yet" and not found.data
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_every_panel_of_a_real_run(tmp_path: Path, dark: bool) -> None:
+    make_run(tmp_path, "a", steps=3000)
+    snapshot = snapshot_of(tmp_path, "a")
+    roles = {"training": "training", "probe set": "probe", "validation": "validation"}
+    for panel in ALL:
+        found = figure(snapshot, panel, Look(dark=dark))
+        assert found.data, panel.metric
+        assert {trace.type for trace in found.data} == {"scatter"}, "no WebGL"
+        assert found.layout.paper_bgcolor == "rgba(0,0,0,0)"
+        assert found.layout.xaxis.title.text == "optimizer step" and found.layout.xaxis.tickformat == ",d"
+        assert found.layout.yaxis.title.text == panel.info.unit
+        assert panel.help.startswith(panel.info.help)
+        for trace in found.data:
+            assert len(trace.x) <= 2010
+            if trace.name in roles:
+                assert trace.line.color == COLOURS[dark][roles[trace.name]], "one colour, one meaning"
+
+
+def test_thresholds_of_the_four_panels(tmp_path: Path) -> None:
+    make_run(tmp_path, "a", collapse=True)
+    snapshot = snapshot_of(tmp_path, "a")
+    words = {
+        panel.metric: " ".join(note.text for note in figure(snapshot, panel, Look()).layout.annotations) for panel in POSTERIOR
+    }
+    assert "usual band 0.1 – 10" in words["kl"]
+    assert "the prior" in words["posterior_variance"]
+    assert "collapse below 6.4 (10%)" in words["active_units"]
+    assert all("Posterior collapse" in text for text in words.values()), "the onset is marked on each"
+
+
+def test_panels_of_an_empty_run(tmp_path: Path) -> None:
+    make_run(tmp_path, "a", state=RunState.CREATED)
+    snapshot = snapshot_of(tmp_path, "a")
+    assert all(figure(snapshot, panel, Look()).layout.annotations[0].text.startswith("No ") for panel in ALL)
+
+
+def test_text_of_a_run_is_never_markup(tmp_path: Path) -> None:
+    evil = "<img src=x onerror=alert(1)>"
+    make_run(tmp_path, evil, state=RunState.FAILED, error="<script>alert(2)</script>")
+    snapshot = snapshot_of(tmp_path, evil)
+    banner = state_banner(snapshot.status)
+    pages = [run_table(Summaries(tmp_path).all()), header(snapshot), gone(evil, tmp_path), banner or ""]
+    for page in pages:
+        assert "<img" not in page and "<script" not in page
+    assert el("a", "x", title='"><b>') == '<a title="&quot;&gt;&lt;b&gt;">x</a>'
+
+
+def test_state_banners_give_the_next_action(tmp_path: Path) -> None:
+    make_zoo(tmp_path)
+    make_run(tmp_path, "it's dead", state=RunState.RUNNING, pid=GONE_PID)
+    for name in ("dead-process", "stale-heartbeat", "failed-out-of-memory", "interrupted-by-user"):
+        assert f"--resume_from_checkpoint {tmp_path / name}" in str(state_banner(snapshot_of(tmp_path, name).status))
+    assert "run.json" in str(state_banner(snapshot_of(tmp_path, "broken-json").status))
+    assert state_banner(snapshot_of(tmp_path, "healthy-running").status) is None
+
+
+def test_header_figures_and_token(tmp_path: Path) -> None:
+    layout = make_run(tmp_path, "a", steps=1200, state=RunState.RUNNING)
+    before = snapshot_of(tmp_path, "a")
+    JsonlWriter(layout.metrics).write(1201, {"loss": 12345.678, "kl": 2.0})
+    after = snapshot_of(tmp_path, "a", 2)
+    assert (numbers(before)["step"], numbers(after)["step"]) == ("1,200", "1,201")
+    assert numbers(after)["loss"] == "12,346" and numbers(after)["progress"] == "60.05%"
+    assert head_token(before) == head_token(after), "a new step alone must not redraw the header"
+    JsonlWriter(layout.evaluations).write(1201, {"kind": "probe", "kl": float("nan"), "latent_dims": 64, "patients": 256})
+    assert head_token(snapshot_of(tmp_path, "a", 3)) != head_token(before)
+
+
+@pytest.mark.parametrize(
+    ("shown", "expected"),
+    [
+        (number(None), "–"), (number(float("nan")), "NaN"), (number(float("-inf")), "−∞"), (number(0), "0"), (number(12345.6), "12,346"),
+        (number(-3.14159), "−3.142"), (number(3e-4), "0.0003"), (number(1.234e-6), "1.23e−06"), (duration(59), "59 s"),
+        (duration(7500), "2 h 05 min"), (duration(90000), "1 d 01 h"), (duration(None), "–"), (rate(3.2), "3.2 steps/s"), (rate(0.25), "4 s/step"),
+    ],
+)  # fmt: skip
+def test_numbers_for_people(shown: str, expected: str) -> None:
+    assert shown == expected
+
+
+def test_plotly_script_is_the_packages_own() -> None:
+    assert compressed_plotly()[:2] == b"\x1f\x8b" and len(compressed_plotly()) < 2_000_000
+
+
+def test_nothing_of_torch_is_imported() -> None:
+    code = (
+        "import sys, runpy\n"
+        "import dashboard.__main__, dashboard.service, dashboard.header, dashboard.landing, dashboard.panels, dashboard.components\n"
+        "bad = {'torch', 'lightning', 'torchmetrics', 'backend'} & {name.split('.')[0] for name in sys.modules}\n"
+        "sys.exit(', '.join(bad) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,201 @@
+"""Reading runs for the pages: piece by piece, through damage and resumes, shared, bounded, and never outside the folder."""
+
+import threading
+import time
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dashboard.loading import MAX_OPEN_RUNS, RunLog, Store, resolve_run
+from dashboard.panels import latest, series
+from dashboard.summaries import Summaries
+from dashboard.verdicts import verdicts
+from shared.layout import RunLayout
+from shared.reader import Health
+from shared.schema import RunState
+from shared.writer import JsonlWriter, cut_after_step, encode_line
+from tests.run_factory import GONE_PID, beat, make_run, make_zoo
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """A store whose revision is always new, so that every snapshot reads."""
+    return Store(tmp_path, lambda _name: time.monotonic_ns())
+
+
+def test_rows_arrive_as_they_are_written(tmp_path: Path, store: Store) -> None:
+    layout = make_run(tmp_path, "a", steps=10)
+    first = store.snapshot("a")
+    writer = JsonlWriter(layout.metrics)
+    writer.write(11, {"loss": 3.5, "new_metric": 7.0})
+    second = store.snapshot("a")
+    assert first is not None and second is not None
+    assert first.steps.tolist() == list(range(1, 11)), "an older snapshot must not change"
+    assert second.steps.tolist() == list(range(1, 12))
+    assert second.training["loss"][-1] == 3.5
+    assert series(second, "training", "new_metric")[0].tolist() == [11]
+
+
+def test_same_revision_reads_nothing(tmp_path: Path) -> None:
+    make_run(tmp_path, "a", steps=5)
+    store = Store(tmp_path, lambda _name: 1)
+    first = store.snapshot("a")
+    JsonlWriter(RunLayout(tmp_path / "a").metrics).write(6, {"loss": 1.0})
+    assert store.snapshot("a") is first
+
+
+def test_half_a_line_waits_for_its_end(tmp_path: Path, store: Store) -> None:
+    layout = make_run(tmp_path, "a", steps=5)
+    line = encode_line(6, {"loss": 1.0})
+    with layout.metrics.open("ab", buffering=0) as file:
+        file.write(line[:10])
+        half = store.snapshot("a")
+        file.write(line[10:])
+    whole = store.snapshot("a")
+    assert half is not None and whole is not None
+    assert (len(half.steps), len(whole.steps)) == (5, 6)
+    assert not whole.problems
+
+
+def test_resume_replaces_the_log(tmp_path: Path, store: Store) -> None:
+    layout = make_run(tmp_path, "a", steps=100, nan_from=60)
+    before = store.snapshot("a")
+    assert before is not None and before.nonfinite["loss"].first == 60
+    cut_after_step(layout.metrics, 50)
+    JsonlWriter(layout.metrics).write(51, {"loss": 2.0})
+    after = store.snapshot("a")
+    assert after is not None
+    assert after.steps.tolist() == list(range(1, 52))
+    assert not after.nonfinite
+
+
+def test_broken_line_is_named_and_costs_only_itself(tmp_path: Path, store: Store) -> None:
+    layout = make_run(tmp_path, "a", steps=20)
+    lines = layout.metrics.read_bytes().splitlines(keepends=True)
+    layout.metrics.write_bytes(b"".join([*lines[:7], b"{oops\n", *lines[7:]]))
+    snapshot = store.snapshot("a")
+    assert snapshot is not None
+    assert len(snapshot.steps) == 20
+    assert len(snapshot.problems) == 1 and "line 8" in snapshot.problems[0]
+
+
+def test_not_finite_is_a_gap_and_not_measured_is_not(tmp_path: Path, store: Store) -> None:
+    layout = make_run(tmp_path, "a", steps=3)
+    layout.metrics.write_bytes(
+        encode_line(1, {"loss": 1.0, "active_units": None})
+        + encode_line(2, {"loss": float("nan"), "active_units": 3})
+        + encode_line(3, {"loss": 2.0, "active_units": None})
+    )
+    snapshot = store.snapshot("a")
+    assert snapshot is not None
+    steps, loss = series(snapshot, "training", "loss")
+    assert steps.tolist() == [1, 2, 3] and np.isnan(loss[1])
+    assert series(snapshot, "training", "active_units")[0].tolist() == [2]
+    assert latest(snapshot, "training", "loss") == 2.0
+    assert verdicts(snapshot)[0].severity == "warning"
+
+
+def test_a_hundred_thousand_steps(tmp_path: Path, store: Store) -> None:
+    layout = make_run(tmp_path, "a", steps=1)
+    line = {"loss": 1.5, "recon": 1.0, "kl": 0.5, "beta": 0.1, "lr": 1e-3, "grad_norm": 1.0, "step_s": 0.1, "stays": 8}
+    layout.metrics.write_bytes(b"".join(encode_line(step, line) for step in range(1, 100_001)))
+    began = time.perf_counter()
+    snapshot = store.snapshot("a")
+    cold = time.perf_counter() - began
+    assert snapshot is not None and len(snapshot.steps) == 100_000
+    JsonlWriter(layout.metrics).write(100_001, line)
+    began = time.perf_counter()
+    assert store.snapshot("a") is not None
+    assert time.perf_counter() - began < 0.1 < cold + 0.1
+    assert cold < 3
+
+
+def test_store_is_bounded(tmp_path: Path, store: Store) -> None:
+    for index in range(MAX_OPEN_RUNS + 3):
+        make_run(tmp_path, f"run-{index}", steps=2)
+        store.snapshot(f"run-{index}")
+    assert len(store._logs) == MAX_OPEN_RUNS
+
+
+def test_many_readers_see_whole_rows(tmp_path: Path) -> None:
+    layout = make_run(tmp_path, "a", steps=1)
+    run, bad = RunLog(layout), []
+
+    def read() -> None:
+        for _ in range(30):
+            snapshot = run.snapshot(time.monotonic_ns())
+            if snapshot.steps.tolist() != list(range(1, len(snapshot.steps) + 1)):
+                bad.append(snapshot.steps)
+
+    threads = [threading.Thread(target=read) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    writer = JsonlWriter(layout.metrics)
+    for step in range(2, 400):
+        writer.write(step, {"loss": 1.0})
+    for thread in threads:
+        thread.join()
+    assert not bad
+
+
+@pytest.mark.parametrize(
+    "name", ["", ".", "..", "../outside", "a/../../outside", "/etc", "a/b", "..\\x", "a\0b", ".hidden", "no-such", "link"]
+)
+def test_only_folders_directly_below_runs(tmp_path: Path, name: str) -> None:
+    runs = tmp_path / "runs"
+    make_run(tmp_path, "outside", steps=1)
+    make_run(runs, "a", steps=1)
+    (runs / ".hidden").mkdir()
+    (runs / "link").symlink_to(tmp_path / "outside")
+    assert resolve_run(runs, name) is None
+    assert resolve_run(runs, "a") is not None
+    assert Store(runs, lambda _name: 0).snapshot(name) is None
+
+
+def test_every_state_has_a_summary(tmp_path: Path) -> None:
+    make_zoo(tmp_path)
+    outside = tmp_path.parent / f"{tmp_path.name}-outside"
+    make_run(outside, "secret", steps=1)
+    (tmp_path / "link").symlink_to(outside / "secret")
+    found = {run.name: run for run in Summaries(tmp_path).all()}
+    health = {name: run.status.health for name, run in found.items()}
+    assert health["healthy-running"] is Health.RUNNING
+    assert health["just-created"] is Health.CREATED
+    assert health["stale-heartbeat"] is Health.STALE
+    assert health["dead-process"] is Health.DEAD
+    assert health["failed-out-of-memory"] is Health.FAILED
+    assert health["broken-json"] is Health.BROKEN and health["link"] is Health.BROKEN
+    assert found["link"].status.info is None
+    verdict = {name: run.concern.kind for name, run in found.items() if run.concern}
+    assert verdict["collapsed-running"] == "collapse"
+    assert verdict["nan-running"] == "nonfinite"
+    assert verdict["healthy-running"] == "healthy"
+    assert found["physionet-finished"].best_auroc == pytest.approx(0.86, abs=0.03)
+    assert next(iter(found)) == "just-created" and found["just-created"].best_auroc is None
+
+
+def test_summary_follows_the_run(tmp_path: Path) -> None:
+    layout = make_run(tmp_path, "a", steps=100, state=RunState.RUNNING)
+    summaries = Summaries(tmp_path)
+    assert summaries.all()[0].step == 100
+    beat(layout, 150)
+    assert summaries.all()[0].step == 150
+    beat(layout, 150, silent=timedelta(minutes=10))
+    assert summaries.all()[0].status.health is Health.STALE
+
+
+def test_a_dead_process_is_noticed_without_a_file_event(tmp_path: Path) -> None:
+    make_run(tmp_path, "a", state=RunState.RUNNING, pid=GONE_PID)
+    store = Store(tmp_path, lambda _name: 0)
+    assert store.health("a") is Health.DEAD
+    assert store.health("b") is None
+
+
+def test_gone_run_is_forgotten(tmp_path: Path, store: Store) -> None:
+    layout = make_run(tmp_path, "a", steps=3)
+    assert store.snapshot("a") is not None
+    layout.root.rename(tmp_path / "moved")
+    assert store.snapshot("a") is None
+    assert not store._logs

@@ -1,0 +1,218 @@
+"""From a file event to the event stream: coalesced, cleaned up, and with a way out when watches run out."""
+
+import asyncio
+import contextlib
+import errno
+import json
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from watchdog import events as fs
+from watchdog.observers.polling import PollingObserver
+
+from dashboard import watch
+from dashboard.__main__ import is_local
+from dashboard.service import Service
+from dashboard.watch import LIST, Revisions, Watcher, touched
+from shared.writer import JsonlWriter
+from tests.browser.driving import ROOT, dashboard
+from tests.run_factory import make_run
+
+RUNS = Path("/runs")
+
+
+@pytest.mark.parametrize(
+    ("event", "keys"),
+    [
+        (fs.FileModifiedEvent("/runs/a/metrics.jsonl"), {"a"}),
+        (fs.FileMovedEvent("/runs/a/.heartbeat.json.12.tmp", "/runs/a/heartbeat.json"), {"a", LIST}),
+        (fs.FileModifiedEvent("/runs/a/.heartbeat.json.12.tmp"), set()),
+        (fs.FileCreatedEvent("/runs/a/posterior/step-000000100.parquet"), {"a"}),
+        (fs.DirCreatedEvent("/runs/a"), {"a", LIST}),
+        (fs.DirMovedEvent("/runs/a", "/runs/b"), {"a", "b", LIST}),
+        (fs.FileModifiedEvent("/elsewhere/a"), set()),
+    ],
+)
+def test_keys_of_an_event(event: fs.FileSystemEvent, keys: set[str]) -> None:
+    assert touched(RUNS, event) == keys
+
+
+async def messages(stream: AsyncIterator[str], count: int) -> list[dict[str, Any]]:
+    found = []
+    async for text in stream:
+        if text.startswith("data: "):
+            found.append(json.loads(text[6:]))
+            if len(found) == count:
+                break
+    return found
+
+
+async def subscription(revisions: Revisions) -> None:
+    while not revisions.subscribed():
+        await asyncio.sleep(0)
+
+
+def test_a_burst_is_one_message() -> None:
+    async def scenario() -> list[dict[str, Any]]:
+        revisions = Revisions()
+        revisions.attach(asyncio.get_running_loop())
+        stream = revisions.stream("a")
+        first = await messages(stream, 1)
+        for _ in range(50):
+            await asyncio.to_thread(revisions.mark, ["a"])
+        second = await asyncio.wait_for(messages(revisions.stream("a"), 1), 2)
+        return first + second
+
+    before, after = asyncio.run(scenario())
+    assert after["revision"] == before["revision"] + 50
+
+
+def test_stream_ends_and_leaves_nothing_behind() -> None:
+    async def scenario() -> tuple[list[str], list[str]]:
+        revisions = Revisions(lambda key: {"numbers": {"name": key}})
+        revisions.attach(asyncio.get_running_loop())
+        task = asyncio.create_task(messages(revisions.stream("a"), 99))
+        await subscription(revisions)
+        watched = revisions.subscribed()
+        revisions.close()
+        found = await asyncio.wait_for(task, 1)
+        assert found[0]["numbers"] == {"name": "a"}
+        return watched, revisions.subscribed()
+
+    assert asyncio.run(scenario()) == (["a"], [])
+
+
+def test_cancelled_stream_is_forgotten() -> None:
+    async def scenario() -> list[str]:
+        revisions = Revisions()
+        revisions.attach(asyncio.get_running_loop())
+        task = asyncio.create_task(messages(revisions.stream("a"), 99))
+        await subscription(revisions)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        return revisions.subscribed()
+
+    assert asyncio.run(scenario()) == []
+
+
+def test_mark_after_the_loop_has_closed() -> None:
+    revisions = Revisions()
+    loop = asyncio.new_event_loop()
+    revisions.attach(loop)
+    loop.close()
+    revisions.mark(["a"])
+
+
+def wait_for(condition: Any, seconds: float = 5) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "nothing happened in time"
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("make", [None, PollingObserver])
+def test_an_append_counts_up(tmp_path: Path, make: Any) -> None:
+    layout = make_run(tmp_path, "a", steps=2)
+    revisions = Revisions()
+    watcher = Watcher(tmp_path, revisions, make=(lambda: PollingObserver(timeout=0.05)) if make else watch.Observer)
+    watcher.start()
+    try:
+        before, listed = revisions.current("a"), revisions.current(LIST)
+        JsonlWriter(layout.metrics).write(3, {"loss": 1.0})
+        wait_for(lambda: revisions.current("a") > before)
+        assert revisions.current(LIST) == listed, "a step is no news for the list"
+        layout.metrics.read_bytes()
+        make_run(tmp_path, "b", steps=2)
+        wait_for(lambda: revisions.current(LIST) > listed and revisions.current("b") > listed)
+    finally:
+        watcher.stop()
+
+
+def test_falls_back_to_polling(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    class Full(PollingObserver):
+        def start(self) -> None:
+            raise OSError(errno.ENOSPC, "inotify watch limit reached")
+
+    watcher = Watcher(tmp_path, Revisions(), make=Full)
+    watcher.start()
+    try:
+        assert isinstance(watcher._observer, PollingObserver)
+        assert "polling once a second" in caplog.text
+    finally:
+        watcher.stop()
+
+
+def test_keeps_up_with_a_replaced_folder(tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    runs.mkdir()
+    revisions = Revisions()
+    watcher = Watcher(runs, revisions)
+    watcher.start()
+    try:
+        shutil.rmtree(runs)
+        watcher.keep_up()
+        make_run(runs, "a", steps=2)
+        watcher.keep_up()
+        before = revisions.current("a")
+        JsonlWriter(runs / "a" / "metrics.jsonl").write(3, {"loss": 1.0})
+        wait_for(lambda: revisions.current("a") > before)
+    finally:
+        watcher.stop()
+
+
+def test_service_describes_a_run_and_its_absence(tmp_path: Path) -> None:
+    make_run(tmp_path, "a", steps=42)
+    service = Service(tmp_path)
+    assert service.describe("a")["numbers"]["step"] == "42"
+    assert service.describe("../a") == {"head": "gone", "numbers": {}}
+    assert service.describe(LIST) == {}
+
+
+@pytest.mark.parametrize(
+    ("host", "local"), [("127.0.0.1", True), ("localhost", True), ("::1", True), ("0.0.0.0", False), ("box", False)]
+)
+def test_hosts(host: str, local: bool) -> None:
+    assert is_local(host) is local
+
+
+def test_real_server_streams_and_stops_at_once(tmp_path: Path) -> None:
+    layout = make_run(tmp_path, "a", steps=5)
+    with dashboard(tmp_path) as address:
+        stream = urllib.request.urlopen(f"{address}/push?run=a", timeout=5)
+        assert stream.headers["content-type"].startswith("text/event-stream")
+        first = json.loads(stream.readline()[6:])
+        assert first["numbers"]["step"] == "5"
+        stream.readline()
+        began = time.monotonic()
+        JsonlWriter(layout.metrics).write(6, {"loss": 1.0})
+        assert json.loads(stream.readline()[6:])["numbers"]["step"] == "6"
+        assert time.monotonic() - began < 1
+        ending = time.monotonic()
+    assert time.monotonic() - ending < 3, "Ctrl-C must not wait for open streams"
+
+
+def run_main(*options: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "dashboard", *options], cwd=ROOT, capture_output=True, text=True, timeout=30, check=False
+    )
+
+
+def test_port_taken_names_the_next_action(tmp_path: Path) -> None:
+    with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as taken:
+        done = run_main("--runs", str(tmp_path), "--port", str(taken.getsockname()[1]))
+    assert done.returncode != 0
+    assert "is taken" in done.stderr and "--port" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_runs_that_is_a_file(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    done = run_main("--runs", str(tmp_path / "file"), "--port", "0")
+    assert done.returncode != 0 and "is a file" in done.stderr
