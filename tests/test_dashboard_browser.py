@@ -21,6 +21,10 @@ pytestmark = [
     pytest.mark.skipif(find_chromium() is None, reason="no Chromium or Chrome on the PATH; `make test` installs one"),
 ]
 ARTIFACTS = ROOT / "test-artifacts"
+HIDE = """hidden => {
+  Object.defineProperty(document, 'hidden', { value: hidden, configurable: true });
+  document.dispatchEvent(new Event('visibilitychange'));
+}"""
 STATES = {
     "healthy-running": ("running", "Posterior healthy"),
     "collapsed-running": ("running", "Posterior collapse"),
@@ -206,11 +210,10 @@ def test_hidden_tab_costs_nothing_and_catches_up(browser: Browser, address: str,
     page = open_page(browser, f"{address}/live?run=hidden")
     expect(page.locator("[data-metric=step]")).to_have_text("50", timeout=15_000)
     page.wait_for_function("globalThis.seqsetStreams.values().next().value.source?.readyState === 1")
-    hide = "(hidden) => { Object.defineProperty(document, 'hidden', { value: hidden, configurable: true }); document.dispatchEvent(new Event('visibilitychange')) }"
-    page.evaluate(hide, True)
+    page.evaluate(HIDE, True)
     assert page.evaluate("[...globalThis.seqsetStreams.values()].every(stream => stream.source === null)")
     JsonlWriter(layout.metrics).write(51, training_row(51, np.random.default_rng(0)))
-    page.evaluate(hide, False)
+    page.evaluate(HIDE, False)
     expect(page.locator("[data-metric=step]")).to_have_text("51", timeout=3000)
     finish(page)
     shutil.rmtree(layout.root)

@@ -163,7 +163,8 @@ def test_header_figures_and_token(tmp_path: Path) -> None:
     [
         (number(None), "–"), (number(float("nan")), "NaN"), (number(float("-inf")), "−∞"), (number(0), "0"), (number(12345.6), "12,346"),
         (number(-3.14159), "−3.142"), (number(3e-4), "0.0003"), (number(1.234e-6), "1.23e−06"), (duration(59), "59 s"),
-        (duration(7500), "2 h 05 min"), (duration(90000), "1 d 01 h"), (duration(None), "–"), (rate(3.2), "3.2 steps/s"), (rate(0.25), "4 s/step"),
+        (duration(7500), "2 h 05 min"), (duration(90000), "1 d 01 h"), (duration(None), "–"),
+        (rate(3.2), "3.2 steps/s"), (rate(0.25), "4 s/step"),
     ],
 )  # fmt: skip
 def test_numbers_for_people(shown: str, expected: str) -> None:
