@@ -1,0 +1,140 @@
+"""Stays per second of forward, backward and step, against a naive per-stay, per-set loop of the same model.
+
+    python -m tests.benchmarks train_throughput --data prepared/physionet2012
+    python -m tests.benchmarks train_throughput --older-sizes
+
+Without --data, PhysioNet 2012 is prepared from ../shared/data. CPU seconds are taken with one thread: two threads wait for
+each other in a spin that counts as CPU time.
+"""
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import TypeVar
+
+import torch
+
+from backend.batches import Batch, StayDataset
+from backend.build import build_module
+from backend.lit import SeqSetVAEModule
+from backend.store import PreparedDataset
+from shared.config import build_config
+from tests import reference
+from tests.benchmarks.harness import report
+
+RAW = Path(__file__).parents[3] / "shared" / "data" / "physionet2012"
+OLDER = {
+    "latent_dim": 256, "width": 256, "levels": 2, "set_attention": "induced", "inducing_points": 16, "set_heads": 2,
+    "embedding_dim": 768,
+}  # fmt: skip
+REPEATS = 5
+T = TypeVar("T")
+
+
+def main(argv: list[str]) -> None:
+    """Measure and report."""
+    parser = argparse.ArgumentParser(prog="train_throughput", description=__doc__)
+    parser.add_argument("--data", type=Path, help="prepared PhysioNet 2012")
+    parser.add_argument("--older-sizes", action="store_true", help="the older system's sizes, both decoders")
+    parser.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 4, 8, 16, 32])
+    parser.add_argument("--threads", type=int, default=2)
+    options = parser.parse_args(argv)
+    with tempfile.TemporaryDirectory() as folder:
+        path = options.data or Path(folder) / "physionet2012"
+        if options.data is None:
+            subprocess.run([sys.executable, "-m", "backend", "prepare", "physionet2012", str(RAW), str(path)], check=True)
+        data = PreparedDataset.open(path)
+        older_sizes(data) if options.older_sizes else against_loop(data, options.batch_sizes, options.threads)
+
+
+def against_loop(data: PreparedDataset, batch_sizes: list[int], threads: int) -> None:
+    """Wall clock of every batch size against the loop over the same stays, in turns."""
+    torch.set_num_threads(threads)
+    module, loop = build_module(build_config({}), data, 100), build_module(build_config({}), data, 100)
+    rows, ratios = [], {}
+    for size in batch_sizes:
+        batches = batches_of(data, module, size, max(32 // size, 1))
+        stays = [reference.split(batch) for batch in batches]
+        ours, theirs = [], []
+        fast, slow = stepper(module), naive_stepper(loop)
+        fast(batches[0])
+        for _ in range(REPEATS):
+            ours.append(timed(fast, batches, time.perf_counter))
+            theirs.append(timed(slow, stays[:1], time.perf_counter) * len(batches))
+        count = sum(batch.stays for batch in batches)
+        ratios[size] = median(t / o for t, o in zip(theirs, ours, strict=True))
+        rows.append(
+            {
+                "batch": size,
+                "stays/s": count / median(ours),
+                "ms per stay": 1000 * median(ours) / count,
+                "loop, ms per stay": 1000 * median(theirs) / count,
+                "ratio": ratios[size],
+            }
+        )
+    first = rows[0]["stays/s"]
+    relative = {str(row["batch"]): row["stays/s"] / first for row in rows}
+    figures = {"ratio_vs_loop": ratios.get(16, ratios[batch_sizes[-1]]), "relative_by_batch": relative, "threads": threads}
+    report("train_throughput", rows, figures)
+
+
+def older_sizes(data: PreparedDataset) -> None:
+    """CPU seconds per stay at the older system's sizes, batch 16, one thread."""
+    torch.set_num_threads(1)
+    rows, figures = [], {}
+    for decoder in ("likelihood", "chamfer"):
+        module = build_module(build_config({**OLDER, "decoder": decoder}), data, 100)
+        batches = batches_of(data, module, 16, 2)
+        step = stepper(module)
+        step(batches[0])
+        spent = [timed(step, batches, time.process_time) / 32 for _ in range(REPEATS)]
+        figures[f"cpu_s_per_stay_{decoder}"] = median(spent)
+        rows.append({"decoder": decoder, "CPU s per stay": median(spent), "least": min(spent), "most": max(spent)})
+    report("train_throughput", rows, {**figures, "older_sizes": True, "threads": 1})
+
+
+def batches_of(data: PreparedDataset, module: SeqSetVAEModule, size: int, count: int) -> list[Batch]:
+    """The first training stays, in batches."""
+    dataset = StayDataset(data, "train", module.config.data)
+    return [dataset[dataset.rows[i * size : (i + 1) * size]] for i in range(count)]
+
+
+def stepper(module: SeqSetVAEModule) -> Callable[[Batch], None]:
+    """Forward, backward, clip and step of the vectorised model."""
+    module.train()
+    optimizer = module.configure_optimizers()["optimizer"]
+
+    def step(batch: Batch) -> None:
+        module.training_step(batch, 0)["loss"].backward()
+        module.configure_gradient_clipping(optimizer)
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return step
+
+
+def naive_stepper(module: SeqSetVAEModule) -> Callable[[list[reference.Stay]], None]:
+    """The same step of the plain loop."""
+    module.train()
+    optimizer = module.configure_optimizers()["optimizer"]
+
+    def step(stays: list[reference.Stay]) -> None:
+        reference.loss(module, stays, sample=True)[0].backward()
+        module.configure_gradient_clipping(optimizer)
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return step
+
+
+def timed(step: Callable[[T], None], batches: list[T], clock: Callable[[], float]) -> float:
+    """Seconds of one pass."""
+    started = clock()
+    for batch in batches:
+        step(batch)
+    return clock() - started
