@@ -1,8 +1,4 @@
-"""Batches of stays as flat tensors: events [E], sets [S], stays [P]. Padding exists only where attention needs it.
-
-Events are ordered by the size of their set, so that sets of one size lie together and attention inside sets is a few dense
-products over [sets, size, width] instead of a loop over sets.
-"""
+"""Batches of stays as flat tensors: events [E], sets [S], stays [P]. Padding exists only where attention needs it."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
@@ -12,44 +8,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from backend.buckets import Bucket, bucket_width, make_buckets
 from backend.store import PreparedDataset
 from shared.config import DataConfig
 from shared.errors import InputError
 
 STANDARDISED_LIMIT = 10.0
-
-
-def bucket_width(sizes: np.ndarray) -> np.ndarray:
-    """The padded width for sets of these sizes: exact up to 8, then in steps of an eighth to a quarter."""
-    step = 2 ** np.maximum(np.ceil(np.log2(np.maximum(sizes, 1))) - 3, 0).astype(np.int64)
-    return -(-sizes // step) * step
-
-
-@dataclass(frozen=True)
-class Bucket:
-    """Sets of nearly one size: events [start, stop) of the batch as a dense [count, width] block.
-
-    `index` [count, width] points into the block's own events and `observed` [count, width] is True at real ones; both
-    are None when every set fills the width, and the block is then a plain view.
-    """
-
-    start: int
-    stop: int
-    count: int
-    width: int
-    index: Tensor | None
-    observed: Tensor | None
-
-    def pad(self, own: Tensor) -> Tensor:
-        """This bucket's events [stop - start, ...] (see `Batch.by_bucket`) to dense [count, width, ...]."""
-        if self.index is not None:
-            own = own[self.index.flatten()]
-        return own.view(self.count, self.width, *own.shape[1:])
-
-    def flat(self, dense: Tensor) -> Tensor:
-        """Dense [count, width, ...] back to this bucket's events, padding dropped."""
-        rows = dense.flatten(0, 1)
-        return rows if self.observed is None else rows[self.observed.flatten()]
 
 
 @dataclass(frozen=True)
@@ -234,24 +198,8 @@ def _collate(
         set_row=torch.from_numpy(sets),
         set_order=torch.from_numpy(order),
         padded_length=padded,
-        buckets=tuple(_buckets(size[order], width[order])),
+        buckets=tuple(make_buckets(size[order], width[order])),
     )
-
-
-def _buckets(size: np.ndarray, width: np.ndarray) -> Iterator[Bucket]:
-    """Runs of equal `width` over sets already sorted by it."""
-    edges = np.flatnonzero(np.diff(width, prepend=-1))
-    ends = np.cumsum(size)
-    for first, last in zip(edges, [*edges[1:], len(width)], strict=True):
-        own, wide = size[first:last], int(width[first])
-        start = int(ends[first] - size[first])
-        index = observed = None
-        if (own != wide).any():
-            place = np.arange(wide)
-            mask = place < own[:, None]
-            index = torch.from_numpy(np.where(mask, (np.cumsum(own) - own)[:, None] + place, 0))
-            observed = torch.from_numpy(mask)
-        yield Bucket(start, int(ends[last - 1]), int(last - first), wide, index, observed)
 
 
 class StaySampler(Sampler[list[int]]):
