@@ -8,7 +8,7 @@ HERE = Path(__file__).parent
 
 st.set_page_config(
     page_title="SeqSetVAE Monitor",
-    page_icon=":material/monitoring:",
+    page_icon=str(HERE / "frontend" / "icon.svg"),
     layout="wide",
     menu_items={"About": "**SeqSetVAE Monitor** watches the posterior of a variational autoencoder while it trains."},
 )

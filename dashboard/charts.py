@@ -92,10 +92,11 @@ def draw(
         return figure
     figure.update_yaxes(_y_axis(values, log, include))
     clipped = None if log else _outside(values)
-    if clipped:
+    if clipped is not None:
+        edge = "top" if clipped > np.median(values) else "bottom"
         figure.add_annotation(
-            text=f"beyond the axis: {_short(clipped)}", showarrow=False, x=1, y=1, xref="paper",
-            yref="paper", xanchor="right", yanchor="bottom", font={"size": 11, "color": colours["note"]},
+            text=f"beyond the axis: {_short(clipped)}", showarrow=False, xref="x domain", x=1, yref="y domain", y=float(edge == "top"),
+            xanchor="right", yanchor=edge, font={"size": 11, "color": colours["note"]},
         )  # fmt: skip
     for guide in guides:
         if guide.always or _near(guide, values):

@@ -42,7 +42,7 @@ class Columns:
         """Add the numeric columns of `frame`; what is missing in it, or was missing before, is NaN."""
         end = self.rows + len(frame)
         for name in frame.columns:
-            values = pd.to_numeric(frame[name], errors="coerce").to_numpy(dtype=float, na_value=np.nan)
+            values = _numeric(frame[name])
             if name not in self._arrays:
                 self._arrays[name] = np.full(max(end, 1024), np.nan)
             array = self._arrays[name]
@@ -55,6 +55,12 @@ class Columns:
     def views(self) -> dict[str, np.ndarray]:
         """Column name to its values so far."""
         return {name: _view(array, self.rows) for name, array in self._arrays.items()}
+
+
+def _numeric(column: pd.Series) -> np.ndarray:
+    if column.dtype == object:  # lists or text among numbers, or a column that is null throughout
+        return np.array([value if isinstance(value, int | float) else np.nan for value in column], float)
+    return pd.to_numeric(column, errors="coerce").to_numpy(dtype=float, na_value=np.nan)
 
 
 def _view(array: np.ndarray, rows: int) -> np.ndarray:
@@ -132,12 +138,24 @@ class RunLog:
         """The run now; files are touched only if `revision` is newer than what was read last."""
         with self._lock:
             if self._snapshot is None or self._snapshot.revision != revision:
-                self._read_metrics()
-                self._read_rows(self._evaluations, self._rows)
-                self._read_rows(self._events, self._event_rows)
-                del self._event_rows[:-MAX_EVENTS]
-                self._snapshot = self._freeze(revision)
+                unreadable = self._read()
+                self._snapshot = self._freeze(revision, unreadable)
             return self._snapshot
+
+    def _read(self) -> list[str]:
+        """Read what is new; returns what could not be opened."""
+        problems = []
+        for tail, read in (
+            (self._metrics, self._read_metrics),
+            (self._evaluations, lambda: self._read_rows(self._evaluations, self._rows)),
+            (self._events, lambda: self._read_rows(self._events, self._event_rows)),
+        ):
+            try:
+                read()
+            except OSError as error:
+                problems.append(f"{tail.path.name}: {error.strerror}")
+        del self._event_rows[:-MAX_EVENTS]
+        return problems
 
     def _read_metrics(self) -> None:
         frame = self._metrics.read_frame()
@@ -163,7 +181,7 @@ class RunLog:
             rows.clear()
         rows.extend(new)
 
-    def _freeze(self, revision: int) -> Snapshot:
+    def _freeze(self, revision: int, unreadable: list[str]) -> Snapshot:
         tails = (self._metrics, self._evaluations, self._events)
         return Snapshot(
             revision=revision,
@@ -173,7 +191,7 @@ class RunLog:
             probes=[row for row in self._rows if row.get("kind") == "probe"],
             validations=[row for row in self._rows if row.get("kind") == "validation"],
             events=list(self._event_rows),
-            problems=[problem for tail in tails for problem in tail.problems[-MAX_PROBLEMS:]],
+            problems=unreadable + [problem for tail in tails for problem in tail.problems[-MAX_PROBLEMS:]],
         )
 
 

@@ -39,7 +39,7 @@ class Panel:
     scale: Scale = "auto"
     guides: Guides = lambda _facts: []
     include: Callable[[Facts], list[float]] = lambda _facts: []
-    beside: tuple[tuple[Role, str], ...] = ()
+    beside: tuple[tuple[Role, str, str], ...] = ()
 
     @property
     def info(self) -> Metric:
@@ -50,7 +50,7 @@ class Panel:
     def help(self) -> str:
         """The reading guide."""
         others = "".join(
-            f"\n\n{CATALOGUE[role][name].label} (dotted): {CATALOGUE[role][name].help}" for role, name in self.beside
+            f"\n\n{CATALOGUE[role][name].label} (dotted): {CATALOGUE[role][name].help}" for role, name, _ in self.beside
         )
         return f"{self.info.help}{others}" + (f"\n\n{self.guide_text}" if self.guide_text else "")
 
@@ -95,7 +95,7 @@ LOSS: tuple[Role, Role] = ("training", "validation")
 
 POSTERIOR = (
     Panel(
-        "kl", BOTH, scale="log", guides=_kl_guides, beside=(("probe", "mi_gauss"),),
+        "kl", BOTH, scale="log", guides=_kl_guides, beside=(("probe", "mi_gauss", "information"),),
         guide_text=f"The band is what users of the older monitor know; it does not scale with the number of dimensions. "
         f"The verdict looks at the information bound (collapse below {LIMITS.information_nats:g} nats) and at active units.",
     ),
@@ -125,7 +125,7 @@ DECODER = (
         "decoder_reliance", ("probe",), guides=_reliance,
         guide_text="The one figure that free bits cannot fool.", include=lambda _facts: [0.0],
     ),
-    Panel("var_between", ("probe",), beside=(("probe", "var_within"),), include=lambda _facts: [0.0]),
+    Panel("var_between", ("probe",), beside=(("probe", "var_within", "within patients"),), include=lambda _facts: [0.0]),
 )  # fmt: skip
 PACE = (
     Panel("beta", ("training",), include=lambda _facts: [0.0]),
@@ -190,10 +190,7 @@ def figure(snapshot: Snapshot, panel: Panel, look: Look) -> go.Figure:
     """The chart of one panel."""
     known = facts(snapshot)
     curves = [Curve(LABELS[role], *series(snapshot, role, panel.metric), role) for role in panel.sources]
-    curves += [
-        Curve(CATALOGUE[role][name].label.lower(), *series(snapshot, role, name), role, dashed=True)
-        for role, name in panel.beside
-    ]
+    curves += [Curve(label, *series(snapshot, role, name), role, dashed=True) for role, name, label in panel.beside]
     return draw(
         curves, unit=panel.info.unit, guides=panel.guides(known), include=panel.include(known), marks=marks(snapshot, panel),
         look=look, prefer=panel.scale, identity=f"{snapshot.status.name}:{panel.metric}", empty=_empty(panel),

@@ -106,7 +106,10 @@ def _stamp(path: Path) -> tuple[int, int, int]:
 
 def _summarise(layout: RunLayout) -> RunSummary:
     status = read_status(layout)
-    rows = JsonlTail(layout.evaluations).read()
+    try:
+        rows = JsonlTail(layout.evaluations).read()
+    except OSError as error:
+        rows, status = [], replace(status, reason=f"{layout.evaluations.name}: {error.strerror}")
     probes = [row for row in rows if row.get("kind") == "probe"]
     scores = [row["auroc"] for row in rows if row.get("kind") == "validation" and isinstance(row.get("auroc"), float)]
     return RunSummary(

@@ -199,3 +199,15 @@ def test_gone_run_is_forgotten(tmp_path: Path, store: Store) -> None:
     layout.root.rename(tmp_path / "moved")
     assert store.snapshot("a") is None
     assert not store._logs
+
+
+def test_unreadable_file_and_odd_columns_do_not_break_a_page(tmp_path: Path, store: Store) -> None:
+    layout = make_run(tmp_path, "a", steps=3)
+    layout.metrics.write_bytes(encode_line(1, {"loss": 1.0, "per_dim": [1.0, 2.0], "note": "x", "gone": None}))
+    layout.evaluations.unlink()
+    layout.evaluations.mkdir()
+    snapshot = store.snapshot("a")
+    assert snapshot is not None
+    assert snapshot.problems == ["evaluations.jsonl: Is a directory"]
+    assert latest(snapshot, "training", "loss") == 1.0 and latest(snapshot, "training", "per_dim") is None
+    assert "Is a directory" in str(Summaries(tmp_path).all()[0].status.reason)
