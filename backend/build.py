@@ -23,7 +23,6 @@ def build_module(config: TrainConfig, data: PreparedDataset, total_steps: int) -
     positive, known = float(np.nansum(labels)), int((~np.isnan(labels)).sum())
     weight = (known - positive) / positive if positive else 1.0
     module = SeqSetVAEModule(config, modelled, embeddings(data), total_steps=total_steps, positive_weight=weight)
-    module.fingerprint = data.info.fingerprint
     if config.trainer.compile_model:
         module.net.compile(dynamic=True)
     return module
@@ -65,6 +64,7 @@ def module_from_checkpoint(path: Path, data: PreparedDataset) -> SeqSetVAEModule
     module = build_module(config, data, total_steps=1)
     try:
         module.load_state_dict(loaded["state_dict"])
+        module.trained_steps = loaded["global_step"]
     except RuntimeError as error:
         raise InputError(f"{path}: does not fit data set {data.info.name!r} ({str(error).splitlines()[-1].strip()})") from error
     return module

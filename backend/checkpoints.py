@@ -1,8 +1,12 @@
-"""Checkpoints: written whole or not at all, each with a readable sidecar, and found again for a resume."""
+"""Checkpoints: written whole or not at all, each with a readable sidecar."""
 
+import errno
 import hashlib
 import os
+import pickle
+import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,7 +16,6 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from backend.recorder import RunRecorder
 from shared.errors import InputError
-from shared.layout import RunLayout
 from shared.reader import read_record
 from shared.schema import CheckpointSidecar
 from shared.writer import warn_on_stderr, write_record
@@ -22,21 +25,33 @@ KEPT_BEST = 2
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes to a temporary file, syncs it to the disk, then renames: a kill leaves the old checkpoint or the new."""
+    """Writes to a temporary file, syncs it to the disk, then renames: a kill leaves the old checkpoint or the new.
+
+    `storage_options` is a function that describes the finished temporary file, called just before it gets its name.
+    """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
-        """Replace `path` with the checkpoint."""
+        """Replace `path` with the checkpoint. Raises OSError when the disk is full."""
         target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
+        target.parent.mkdir(exist_ok=True)
         temporary = target.with_suffix(".ckpt.tmp")
         try:
-            with temporary.open("wb") as file:
-                torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
+            self._write(checkpoint, temporary)
+            if storage_options is not None:
+                storage_options(temporary)
             temporary.replace(target)
         finally:
             temporary.unlink(missing_ok=True)
+
+    def _write(self, checkpoint: dict[str, Any], path: Path) -> None:
+        with path.open("wb") as file:
+            try:
+                torch.save(checkpoint, file)
+            except RuntimeError as error:  # torch hides the disk's own error behind this one
+                cause = error.__context__
+                raise (cause if isinstance(cause, OSError) else OSError(errno.EIO, str(error).splitlines()[0])) from error
+            file.flush()
+            os.fsync(file.fileno())
 
 
 def sha256_of(path: Path) -> str:
@@ -52,41 +67,40 @@ class CheckpointWriter:
         self.recorder = recorder
         self.folder = recorder.layout.checkpoints
         self._epoch = epoch
-        self._warned = False
 
     def save(self, trainer: L.Trainer, kind: Kind, metrics: dict[str, float | None] | None = None) -> None:
-        """Write one checkpoint of `kind`; a full disk warns once per spell and training goes on."""
+        """Write one checkpoint of `kind`; a full disk warns and training goes on."""
+        started = time.perf_counter()
         step = trainer.global_step
         score = "" if kind != "best" else f"_{score_name(metrics or {})}"
-        name = "last" if kind == "last" else f"{kind}_step-{step:09d}{score}"
-        path = self.folder / f"{name}.ckpt"
+        path = self.folder / ("last.ckpt" if kind == "last" else f"{kind}_step-{step:09d}{score}.ckpt")
         phase, self.recorder.beat.phase = self.recorder.beat.phase, "saving"
         try:
-            trainer.save_checkpoint(path)
-            if trainer.is_global_zero:
-                self._describe(path, kind, step, metrics or {})
-            self._warned = False
+            trainer.save_checkpoint(path, storage_options=partial(self._describe, path, kind, step, metrics or {}))
+            if kind != "last":
+                self.recorder.event("checkpoint", step, f"{kind} checkpoint {path.name}", file=path.name, kind=kind)
         except OSError as error:
-            if not self._warned:
-                warn_on_stderr(f"checkpoint {path} not written: {error.strerror or error}. Training goes on; free the disk.")
-            self._warned = True
+            self.recorder.warn(
+                f"checkpoint {path} not written: {error.strerror or error}. Training goes on; free the disk or restore the folder."
+            )
         finally:
             self.recorder.beat.phase = phase
+            self.recorder.paused_s += time.perf_counter() - started
 
-    def _describe(self, path: Path, kind: Kind, step: int, metrics: dict[str, float | None]) -> None:
+    def _describe(self, path: Path, kind: Kind, step: int, metrics: dict[str, float | None], written: Path) -> None:
+        """The sidecar comes first: a checkpoint is never without one."""
         sidecar = CheckpointSidecar(
             kind=kind, file=path.name, step=step, epoch=self._epoch(step), metrics=metrics,
-            config=self.recorder.info.config, bytes=path.stat().st_size, sha256=sha256_of(path),
+            config=self.recorder.info.config, bytes=written.stat().st_size, sha256=sha256_of(written),
         )  # fmt: skip
         write_record(path.with_suffix(".json"), sidecar, durable=True)
-        if kind != "last":
-            self.recorder.event("checkpoint", step, f"{kind} checkpoint {path.name}", file=path.name, kind=kind)
 
     def save_if_best(self, trainer: L.Trainer, metrics: dict[str, float | None]) -> None:
         """Keep the two best by validation AUROC; by the bound where there is no AUROC."""
         rank = score_of(metrics)
         kept = sorted(((score_of(s.metrics), p) for p, s in read_sidecars(self.folder) if s.kind == "best"), reverse=True)
-        if len(kept) >= KEPT_BEST and rank <= kept[KEPT_BEST - 1][0]:
+        worth = len(kept) < KEPT_BEST or rank > kept[KEPT_BEST - 1][0]
+        if not trainer.strategy.broadcast(worth):
             return
         self.save(trainer, "best", metrics)
         for _, path in kept[KEPT_BEST - 1 :]:
@@ -117,49 +131,22 @@ def read_sidecars(folder: Path) -> list[tuple[Path, CheckpointSidecar]]:
     return found
 
 
-def load_checkpoint(path: Path) -> dict[str, Any]:
+def load_checkpoint(path: Path, *, mapped: bool = False) -> dict[str, Any]:
     """A checkpoint on the CPU, without unpickling anything but tensors and plain values.
+
+    With `mapped` tensors stay in the file until they are touched: enough to look at the counters.
 
     Raises:
         InputError: missing, cut off, not a checkpoint of this program.
     """
     try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
+        loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such checkpoint") from error
+    except pickle.UnpicklingError as error:
+        raise InputError(f"{path}: not a checkpoint, or one that holds code, which is not loaded") from error
     except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise InputError(f"{path}: not a readable checkpoint ({error})") from error
-    except torch.serialization.pickle.UnpicklingError as error:
-        raise InputError(f"{path}: holds more than tensors and plain values; not loaded, it could run code") from error
-    if not isinstance(loaded, dict) or "seqsetvae" not in loaded:
+        raise InputError(f"{path}: not a readable checkpoint ({str(error).splitlines()[0]})") from error
+    if not isinstance(loaded, dict) or not {"seqsetvae", "global_step", "state_dict"} <= loaded.keys():
         raise InputError(f"{path}: not a SeqSetVAE checkpoint")
     return loaded
-
-
-def find_resume(target: Path) -> tuple[RunLayout, Path | None]:
-    """The run and the checkpoint that `--resume_from_checkpoint` names: a .ckpt file or a run folder.
-
-    For a folder it is the furthest checkpoint; None when the run was killed before its first.
-
-    Raises:
-        InputError: neither a run folder nor a checkpoint inside one.
-    """
-    if target.is_dir():
-        layout = RunLayout(target)
-        paths = sorted(layout.checkpoints.glob("*.ckpt"), key=_resume_order)
-        chosen = paths[-1] if paths else None
-    else:
-        layout, chosen = RunLayout(target.absolute().parent.parent), target
-        if not target.is_file():
-            raise InputError(f"{target}: no such checkpoint or run folder")
-    if not layout.run_json.exists():
-        raise InputError(
-            f"{target}: not in a run folder (no {layout.run_json.name} in {layout.root}); "
-            "to start a new run from its weights use --init_from"
-        )
-    return layout, chosen
-
-
-def _resume_order(path: Path) -> tuple[int, bool]:
-    step = load_checkpoint(path)["global_step"]
-    return step, path.name == "last.ckpt"

@@ -48,9 +48,8 @@ class SeqSetVAEModule(L.LightningModule):
         self.prior: Gaussian | None = None
         self.grad_norm: Tensor | None = None
         self.validation: dict[str, float | None] = {}
-        self.fingerprint = ""
-        self.position: Callable[[int], dict[str, float]] = lambda step: {"epoch": 0.0}
-        self.align: Callable[[dict[str, Any]], None] = lambda checkpoint: None
+        self.trained_steps = 0
+        """Of a module from a checkpoint, evaluated without a trainer: beta depends on it."""
         self._auroc, self._auprc, self._accuracy = BinaryAUROC(), BinaryAveragePrecision(), BinaryAccuracy()
         self._sums: list[Tensor] = []
         freeze(self)
@@ -64,7 +63,7 @@ class SeqSetVAEModule(L.LightningModule):
         kl = clamp_free_bits(encoded.kl(), config) if self.uses_decoder else zero
         logit = self.net.classify(state, batch) if self.uses_classifier else zero.expand(batch.stays)
         prediction = outcome_loss(logit, batch.label, config, self.positive_weight) if self.uses_classifier else zero
-        bound = recon + beta_at(self.global_step, config) * kl
+        bound = recon + beta_at(self.global_step or self.trained_steps, config) * kl
         w_recon, w_prediction, penalty = self._weights(zero)
         loss = w_recon * bound + w_prediction * prediction + penalty
         raw = encoded.kl().detach().sum(dim=1).mean()
@@ -120,42 +119,26 @@ class SeqSetVAEModule(L.LightningModule):
         self._sums.append(torch.cat([parts[:6] * batch.sets, sizes]))
 
     def on_validation_epoch_end(self) -> None:
-        """Close the validation and let early stopping see its AUROC."""
+        """Close the validation."""
         self.close_validation()
-        auroc = self.validation.get("auroc")
-        if auroc is not None:
-            self.log("valid_auroc", auroc)
 
     def close_validation(self) -> None:
         """Totals of the split into `validation`; AUROC and AUPRC are None when only one class is present."""
         *sums, sets, stays, known, positive = torch.stack(self._sums).sum(0).tolist()
         self._sums.clear()
-        both = 0 < positive < known
-        scores = {
-            name: float(meter.compute()) if (both if name != "accuracy" else known) else None
-            for name, meter in self._meters().items()
-        }
-        for meter in self._meters().values():
-            meter.reset()
+        scores: dict[str, float | None] = {}
+        if self.uses_classifier:
+            both = 0 < positive < known
+            for name, meter in self._meters().items():
+                scores[name] = float(meter.compute()) if (both if name != "accuracy" else known) else None
+                meter.reset()
         self.validation = {
-            **(scores if self.uses_classifier else {}),
+            **scores,
             **{name: value / sets for name, value in zip(STEP_SCALARS, sums, strict=False)},
             "positives": positive / known if known else None,
             "labelled": known,
             "stays": stays,
         }
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep what a checkpoint needs to be understood and resumed on its own; plain values only."""
-        checkpoint["seqsetvae"] = {
-            "config": self.config.model_dump(mode="json"),
-            "fingerprint": self.fingerprint,
-            **self.position(self.global_step),
-        }
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Bring a checkpoint in line with the run that goes on (see `backend.resume`)."""
-        self.align(checkpoint)
 
     def on_train_start(self) -> None:
         """Frozen features of fine-tuning come from a network in eval mode, without dropout."""

@@ -1,10 +1,9 @@
 """How long a run is and how it is fed: counts that follow from the configuration, the data and the device."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
-from lightning.pytorch.callbacks import EarlyStopping
 
 from backend.batches import StayDataset
 from shared.config import TrainConfig
@@ -13,59 +12,87 @@ LEAST_VALIDATION_STAYS = 256
 
 
 @dataclass(frozen=True)
-class Plan:
-    """Batches are counted before accumulation, steps after it."""
+class Position:
+    """A place between two steps: optimizer steps and batches done, in batches of `batch_size` stays (over all devices)."""
 
+    step: int = 0
+    batches: int = 0
+    batch_size: int = 1
+
+    def batches_of(self, batch_size: int, stays: int) -> int:
+        """The place in batches of another size. Rounded up: no stay is seen twice in an epoch, some may be left out once."""
+        if batch_size == self.batch_size:
+            return self.batches
+        epochs, inside = divmod(self.batches, max(-(-stays // self.batch_size), 1))
+        return epochs * max(-(-stays // batch_size), 1) + -(-inside * self.batch_size // batch_size)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Batches are counted before accumulation, steps after it; both since the start of the run."""
+
+    batch_size: int
+    """Stays in a batch over all devices."""
     batches_per_epoch: int
     epochs: int
     accumulation: int
+    start_step: int
+    start_batch: int
     total_steps: int
     validate_every: int
     """Batches between validations: whole steps."""
     eval_batch_size: int
     workers: int
-    pin_memory: bool
+    pin_memory: bool = field(default=False)
 
     @classmethod
-    def of(cls, config: TrainConfig, train_set: StayDataset, accelerator: str) -> "Plan":
-        """Work out a run's counts."""
+    def of(cls, config: TrainConfig, train_set: StayDataset, accelerator: str, start: Position | None = None) -> "Plan":
+        """Work out the counts of a run, or of the rest of it from `start`."""
+        start = start or Position()
         accumulation = config.optim.gradient_accumulation_steps
-        per_epoch = max(-(-len(train_set) // (config.data.batch_size * config.trainer.devices)), 1)
-        epochs = config.trainer.max_epochs
-        total = -(-per_epoch * epochs // accumulation)
+        size = config.data.batch_size * config.trainer.devices
+        per_epoch = max(-(-len(train_set) // size), 1)
+        batches = per_epoch * config.trainer.max_epochs
+        done = min(start.batches_of(size, len(train_set)), batches)
+        left = -(-batches // accumulation) - done // accumulation if done < batches else 0
+        total = start.step + left
         every = max(round(config.trainer.val_check_interval * per_epoch / accumulation), 1) * accumulation
-        workers = config.data.num_workers
-        if workers is None:
-            workers = 0 if accelerator == "cpu" else max(min(8, (os.cpu_count() or 1) - 1), 1)
         pin = config.data.pin_memory
         return cls(
+            batch_size=size,
             batches_per_epoch=per_epoch,
-            epochs=epochs,
+            epochs=config.trainer.max_epochs,
             accumulation=accumulation,
+            start_step=start.step,
+            start_batch=done,
             total_steps=min(total, config.trainer.max_steps or total),
-            validate_every=min(every, per_epoch * epochs),
+            validate_every=min(every, batches),
             eval_batch_size=max(config.data.batch_size, 32),
-            workers=workers,
+            workers=workers_of(config, accelerator),
             pin_memory=accelerator == "gpu" if pin is None else pin,
         )
 
+    def batches_at(self, step: int) -> int:
+        """Batches done after `step` optimizer steps."""
+        if step <= self.start_step:
+            return self.start_batch
+        whole = self.start_batch // self.accumulation + step - self.start_step
+        return min(whole * self.accumulation, self.batches_per_epoch * self.epochs)
+
     def epoch_at(self, step: int) -> float:
         """Passes over the training split after `step` optimizer steps."""
-        return min(step * self.accumulation, self.batches_per_epoch * self.epochs) / self.batches_per_epoch
+        return self.batches_at(step) / self.batches_per_epoch
 
-    def position(self, step: int) -> dict[str, float]:
-        """What a checkpoint keeps, so that a run can go on with another batch size."""
-        return {"epoch": self.epoch_at(step)}
+    @property
+    def nothing_left(self) -> bool:
+        """Whether the run has come to its end already."""
+        return self.start_step >= self.total_steps
 
-    def early_stopping(self, config: TrainConfig) -> EarlyStopping:
-        """Stop when validation AUROC has not risen for `early_stopping_patience` validations."""
-        return EarlyStopping(
-            "valid_auroc",
-            mode="max",
-            patience=config.trainer.early_stopping_patience,
-            strict=False,
-            check_on_train_epoch_end=False,
-        )
+
+def workers_of(config: TrainConfig, accelerator: str) -> int:
+    """Loader processes: as asked for, else none on a CPU, where they would take cores from training, and up to 8 on a GPU."""
+    asked = config.data.num_workers
+    return asked if asked is not None else 0 if accelerator == "cpu" else max(min(8, (os.cpu_count() or 1) - 1), 1)
 
 
 def validation_rows(valid_set: StayDataset, config: TrainConfig) -> np.ndarray:

@@ -4,7 +4,9 @@ Definitions follow Burda et al. 2016 (active units: on mu, never on a sampled z;
 KL_j = mi_gauss_j + prior_gap_j. Nothing here looks at a loss: free bits or beta would hide the truth.
 """
 
+from collections import deque
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -59,6 +61,11 @@ class Moments:
         )
 
     @property
+    def others(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Mean variance, mean log variance and mean KL, each [D]."""
+        return self.mean_variance, self.mean_logvar, self.mean_kl
+
+    @property
     def var_mu(self) -> Tensor:
         """Unbiased variance of mu over the sample, [D]; NaN below two latents."""
         return self.m2_mu / (self.n - 1) if self.n > 1 else torch.full_like(self.m2_mu, torch.nan)
@@ -94,6 +101,70 @@ def scalars(moments: Moments) -> Tensor:
             moments.mi_gauss.sum(),
         ]
     )
+
+
+class Window:
+    """Sums over the last `size` steps, for figures from more than one small batch.
+
+    A cumulative variance since step 0 would count the encoder's drift as activity. In float64; the running total is
+    summed anew once in `size` steps, so that neither rounding nor a NaN outlives its steps.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.counts: deque[tuple[int, int]] = deque(maxlen=size)
+        """(latents, stays) of each step"""
+        self._ring: Tensor | None = None
+        self._total: Tensor | None = None
+        self._added = 0
+
+    @property
+    def n(self) -> int:
+        """Latents in the window."""
+        return sum(n for n, _ in self.counts)
+
+    @property
+    def stays(self) -> int:
+        """Stays, or whatever is sampled independently, in the window."""
+        return sum(stays for _, stays in self.counts)
+
+    def add(self, moments: Moments, stays: int) -> None:
+        """Take in one step; the oldest leaves when there are more than `size`."""
+        sums = torch.stack([moments.mean_mu, moments.mean_mu, *moments.others]).double() * moments.n
+        sums[1] = sums[1] * moments.mean_mu + moments.m2_mu
+        if self._ring is None or self._total is None:
+            self._ring = sums.new_zeros(self.size, *sums.shape)
+            self._total = torch.zeros_like(sums)
+        place = self._added % self.size
+        self._total += sums - self._ring[place]
+        self._ring[place] = sums
+        self._added += 1
+        self.counts.append((moments.n, stays))
+        if place == self.size - 1:
+            self._total = self._ring.sum(dim=0)
+
+    def moments(self) -> Moments:
+        """Moments of all latents in the window, in float64."""
+        assert self._total is not None
+        mu, squares, s2, logvar, kl = (self._total / self.n).unbind()
+        return Moments(self.n, mu, (squares - mu.square()).clamp(min=0) * self.n, s2, logvar, kl)
+
+    def active(self) -> Tensor:
+        """Number of dimensions with unbiased Var(mu) above 0.01, a scalar on the device; NaN while a NaN is inside."""
+        assert self._total is not None
+        first, second = self._total[0], self._total[1]
+        variance = (second - first.square() / self.n) / max(self.n - 1, 1)
+        return (variance > ACTIVE_VARIANCE).sum() + 0 * variance.sum()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain values and tensors, for a checkpoint."""
+        return {"counts": list(self.counts), "ring": self._ring, "total": self._total, "added": self._added}
+
+    def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
+        """Go on from what `state_dict` gave; a window of another size starts empty."""
+        if state["ring"] is not None and len(state["ring"]) == self.size:
+            self.counts.extend(tuple(pair) for pair in state["counts"])
+            self._ring, self._total, self._added = state["ring"].to(device), state["total"].to(device), state["added"]
 
 
 def dimension_kinds(var_mu: Tensor, mean_s2: Tensor, var_s2: Tensor) -> list[str]:

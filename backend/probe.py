@@ -14,8 +14,8 @@ from torch import Tensor
 from backend.batches import Batch, Standardiser, StayDataset, fixed_batches
 from backend.lit import SeqSetVAEModule
 from backend.loss import Gaussian
-from backend.monitor import ProbeResult, probe_moments
 from backend.posterior import between_and_within, dimension_kinds
+from backend.snapshots import ProbeResult, probe_moments
 
 SAMPLED_SETS = 2048
 """Sets whose latents and events are kept in a snapshot: the same at every step."""

@@ -14,6 +14,7 @@ from backend.lit import SeqSetVAEModule
 from backend.recorder import RunRecorder
 
 LINE_EVERY_S = 15.0
+FIRST_LINE_S = 3.0
 REFRESH_S = 0.25
 
 
@@ -28,6 +29,7 @@ class Progress(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Open the bar on a terminal."""
+        self._shown = time.monotonic() - LINE_EVERY_S + FIRST_LINE_S
         stream = getattr(sys.stderr, "terminal", sys.stderr)
         if stream.isatty():
             self._bar = Bar(
@@ -39,7 +41,7 @@ class Progress(L.Callback):
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any) -> None:
         """Refresh, not at every step."""
-        since = time.monotonic() - self._shown
+        since = time.monotonic() - self._shown if self.recorder.beat.eta_s is not None else 0.0
         if self._bar is not None and since > REFRESH_S:
             self._bar.update(self._task, completed=self.recorder.beat.step, description=self._text())
         elif self._bar is None and since > LINE_EVERY_S:

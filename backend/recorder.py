@@ -1,10 +1,11 @@
 """The trainer's hand in a run directory: state, step log, evaluations, events and a heartbeat, for any training loop."""
 
+import math
 import os
 import socket
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -12,12 +13,43 @@ import torch
 from torch import Tensor
 
 from shared.layout import RunLayout
+from shared.reader import JsonlTail
 from shared.schema import ALLOWED_TRANSITIONS, Event, EventKind, Heartbeat, RunInfo, RunState, now
 from shared.writer import JsonlWriter, cut_after_step, warn_on_stderr, write_record
 
 HEARTBEAT_EVERY = timedelta(seconds=1)
 FLUSH_AFTER_S = 0.5
 FLUSH_AFTER_STEPS = 64
+QUIET_AFTER_WARNING_S = 300.0
+MAY_OVERFLOW = {"grad_norm"}
+"""Infinite now and then by design: a loss scaler in half precision looks for its limit."""
+
+
+class Alarm:
+    """Says the first of many failures with one cause, such as a full disk, and keeps the rest to itself for five minutes."""
+
+    def __init__(self) -> None:
+        self.quiet_for = QUIET_AFTER_WARNING_S
+        self._said_at = -math.inf
+
+    def __call__(self, message: str) -> None:
+        """Warn on stderr, unless it did so a short time ago."""
+        if time.monotonic() - self._said_at >= self.quiet_for:
+            self._said_at = time.monotonic()
+            warn_on_stderr(message)
+
+
+class NoWriter:
+    """In place of a log file, for the helper processes of a run on several devices."""
+
+    def write(self, step: int, values: dict[str, Any]) -> None:
+        """Nothing."""
+
+    def write_record(self, record: Event) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
+        """Nothing."""
 
 
 class RunRecorder:
@@ -27,25 +59,33 @@ class RunRecorder:
     waits for the device. A failing disk warns once and does not stop training.
     """
 
-    def __init__(self, layout: RunLayout, info: RunInfo) -> None:
+    def __init__(self, layout: RunLayout, info: RunInfo, *, writes: bool = True) -> None:
         self.layout = layout
         self.info = info
+        self.writes = writes
         self.beat = Heartbeat(pid=os.getpid(), host=socket.gethostname(), max_steps=info.max_steps)
-        self._metrics = JsonlWriter(layout.metrics)
-        self._evaluations = JsonlWriter(layout.evaluations)
-        self._events = JsonlWriter(layout.events)
+        self.warn = Alarm()
+        self.on_nonfinite: Callable[[int, list[str]], None] = lambda step, names: None
+        """Told at once of a step with NaN or infinity among its values."""
+        self.paused_s = 0.0
+        """Seconds since the last step's line that were not training: probes, pictures, checkpoints."""
+        self._metrics, self._evaluations, self._events = (
+            JsonlWriter(path, self.warn) if writes else NoWriter()
+            for path in (layout.metrics, layout.evaluations, layout.events)
+        )
         self._staged: dict[str, Any] = {}
         self._held: list[tuple[int, dict[str, float | None], list[str], Tensor]] = []
         self._flushed_at = time.monotonic()
         self._stop = threading.Event()
         self._heart: threading.Thread | None = None
-        self._heart_warned = False
 
     def begin(self, from_step: int = 0) -> None:
         """Enter `running` and start the heart. Records beyond `from_step` belong to work that was lost: they are cut."""
+        self.beat.step = from_step
+        if not self.writes:
+            return
         for path in (self.layout.metrics, self.layout.evaluations, self.layout.events):
             cut_after_step(path, from_step)
-        self.beat.step = from_step
         self.set_state(RunState.RUNNING, from_step)
         self._heart = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
         self._heart.start()
@@ -61,9 +101,10 @@ class RunRecorder:
     def save_info(self) -> None:
         """Replace run.json."""
         try:
-            write_record(self.layout.run_json, self.info, durable=True)
+            if self.writes:
+                write_record(self.layout.run_json, self.info, durable=True)
         except OSError as error:
-            warn_on_stderr(f"cannot write {self.layout.run_json}: {error.strerror}; the run's state may be out of date")
+            self.warn(f"cannot write {self.layout.run_json}: {error.strerror}; the run's state may be out of date")
 
     def event(self, kind: EventKind, step: int, message: str, /, **data: Any) -> None:
         """Append one event."""
@@ -72,6 +113,10 @@ class RunRecorder:
     def evaluation(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
         """Append one evaluation ("probe" or "validation") made after `step`."""
         self._evaluations.write(step, {"kind": kind, **values})
+
+    def evaluations(self, kind: str) -> list[dict[str, Any]]:
+        """The evaluations of one kind written so far, in step order."""
+        return [row for row in JsonlTail(self.layout.evaluations).read() if row.get("kind") == kind]
 
     def put(self, name: str, value: Tensor | float | None) -> None:
         """Stage one value of the step in hand; a tensor has to be a scalar and may live on the device."""
@@ -106,10 +151,16 @@ class RunRecorder:
             measured = dict(zip(names, values[at : at + len(names)], strict=True))
             at += len(names)
             self._metrics.write(step, {**plain, **measured})
+            bad = [name for name, value in measured.items() if not math.isfinite(value) and name not in MAY_OVERFLOW]
+            if bad:
+                self.on_nonfinite(step, bad)
 
     def end(self, state: RunState, error: str | None = None) -> None:
         """Write what is left and the final state, and stop the heart."""
         self.flush()
+        if not self.writes:
+            return
+        self.warn.quiet_for = 0.0
         self._stop.set()
         if self._heart is not None:
             self._heart.join()
@@ -128,6 +179,4 @@ class RunRecorder:
         try:
             write_record(self.layout.heartbeat, self.beat)
         except OSError as error:
-            if not self._heart_warned:
-                warn_on_stderr(f"cannot write {self.layout.heartbeat}: {error.strerror}; the run will look stale")
-            self._heart_warned = True
+            self.warn(f"cannot write {self.layout.heartbeat}: {error.strerror}; the run will look stale")
