@@ -34,7 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--folder", type=Path, default=Path("demo"), help="where data and runs go [demo]")
     parser.add_argument("--patients", type=int, default=1000, help="simulated stays [1000]")
     parser.add_argument("--port", type=int, default=8501, help="port of the dashboard [8501]")
-    parser.add_argument("--no_browser", action="store_true", help="only print the address")
+    parser.add_argument(
+        "--browser", action=argparse.BooleanOptionalAction, default=True, help="open the browser, or only print the address"
+    )
     parser.set_defaults(run=run)
 
 
@@ -57,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
     ):
         _wait_until_served(address, dashboard)
         print(f"\n  dashboard: {address}\n  simulated data, no real patients. Ctrl-C stops everything.\n", flush=True)
-        if not args.no_browser:
+        if args.browser:
             webbrowser.open(address)
         return _watch(dashboard, training)
 

@@ -115,23 +115,44 @@ class SequenceModel(nn.Module):
 
 
 class Classifier(nn.Module):
-    """Outcome of a stay: attention pooling over its states, optionally beside what was last measured of every variable."""
+    """Outcome of a stay: attention pooling over its states; optionally the measurements themselves beside them."""
 
     def __init__(self, config: ModelConfig, variables: int) -> None:
         super().__init__()
-        self.variables = variables
-        self.carry = nn.Linear(3 * variables, config.width) if config.carry_forward else None
-        self.mix = FeedForward(config.width, dropout=config.dropout) if config.carry_forward else None
+        self.measured = Measurements(config, variables) if config.classifier_measurements else None
         self.pool = AttentionPool(config.width, config.transformer_heads)
         self.body = FeedForward(config.width, dropout=config.dropout)
         self.head = nn.Sequential(nn.LayerNorm(config.width), nn.Dropout(config.dropout), nn.Linear(config.width, 1))
 
     def forward(self, state_SW: Tensor, batch: Batch) -> Tensor:
         """States [S, W] to one logit per stay, [P]."""
-        if self.carry is not None and self.mix is not None:
-            state_SW = self.mix(state_SW + self.carry(carried_forward(batch, self.variables)))
-        pooled = self.pool(state_SW, batch.stay_of_set, batch.stays)
+        if self.measured is None:
+            pooled = self.pool(state_SW, batch.stay_of_set, batch.stays)
+        else:
+            along, overall = self.measured(batch)
+            pooled = overall + self.pool(state_SW + along, batch.stay_of_set, batch.stays)
         return self.head(self.body(pooled)).squeeze(-1)
+
+
+class Measurements(nn.Module):
+    """What was measured, for the classifier alone: along the stay [S, W] and over all of it [P, W]."""
+
+    def __init__(self, config: ModelConfig, variables: int) -> None:
+        super().__init__()
+        self.variables = variables
+        self.along = _dropped_mlp(3 * variables, config.width, config.dropout)
+        self.overall = _dropped_mlp(8 * variables, config.width, config.dropout)
+
+    def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Both views of a batch."""
+        carried = carried_forward(batch, self.variables)
+        last_set = torch.bincount(batch.stay_of_set, minlength=batch.stays).cumsum(0) - 1
+        overall = torch.cat([carried[last_set], summarised(batch, self.variables)], dim=-1)
+        return self.along(carried), self.overall(overall)
+
+
+def _dropped_mlp(inputs: int, width: int, dropout: float) -> nn.Sequential:
+    return nn.Sequential(nn.Dropout(dropout), nn.Linear(inputs, width), nn.GELU(), nn.Dropout(dropout), nn.Linear(width, width))
 
 
 def carried_forward(batch: Batch, variables: int) -> Tensor:
@@ -151,6 +172,19 @@ def carried_forward(batch: Batch, variables: int) -> Tensor:
     value = (total / count.clamp(min=1)).gather(0, last)
     hours = (batch.minute[:, None] - batch.minute[last]) / 60
     return torch.cat([value * known, known / (1 + hours.clamp(min=0)), known.to(value.dtype)], dim=-1)
+
+
+def summarised(batch: Batch, variables: int) -> Tensor:
+    """Per stay and variable: mean, standard deviation, minimum, maximum, log(1 + count) of its values; [P, 5 * V], 0 if none."""
+    flat = batch.stay_of_set[batch.set_of_event] * variables + batch.variable
+    empty = batch.value.new_zeros(batch.stays * variables)
+    count = empty.index_add(0, flat, torch.ones_like(batch.value))
+    mean = empty.index_add(0, flat, batch.value) / count.clamp(min=1)
+    variance = empty.index_add(0, flat, (batch.value - mean[flat]).square()) / count.clamp(min=1)
+    low = empty.scatter_reduce(0, flat, batch.value, "amin", include_self=False)
+    high = empty.scatter_reduce(0, flat, batch.value, "amax", include_self=False)
+    each = torch.stack([mean, variance.sqrt(), low, high, count.log1p()])
+    return each.view(5, batch.stays, variables).transpose(0, 1).flatten(1)
 
 
 class SeqSetVAE(nn.Module):

@@ -59,8 +59,9 @@ class ModelConfig(Group):
     decoder_input: Literal["state", "latent"] = Field(
         default="state", description="what is decoded: the causal state over sampled latents, or the set's own latent alone"
     )
-    carry_forward: bool = Field(
-        default=True, description="classifier also reads each variable's last value, its age and whether it was ever measured"
+    classifier_measurements: bool = Field(
+        default=True,
+        description="classifier also reads the measurements: last value of each variable, and its summary over the stay",
     )
 
 

@@ -146,10 +146,19 @@ def carried(stay: Stay, variables: int) -> Tensor:
     return torch.stack(rows)
 
 
+def summary(stay: Stay, variables: int) -> Tensor:
+    """Mean, standard deviation, minimum, maximum, log(1 + count) of every variable over a stay, [5 * V]."""
+    variable, value = (torch.cat(parts) for parts in zip(*stay.sets, strict=True))
+    out = torch.zeros(5, variables)
+    for v in variable.unique().tolist():
+        x = value[variable == v]
+        out[:, v] = torch.stack([x.mean(), x.std(correction=0), x.min(), x.max(), torch.tensor(len(x)).log1p()])
+    return out.flatten()
+
+
 def loss(module: SeqSetVAEModule, stays: list[Stay], sample: bool = False) -> tuple[Tensor, Tensor]:
     """(total loss, outcome logits [P]) of stays, looping over each stay and each set."""
     net, config = module.net, module.config
-    variables = net.classifier.variables
     recon, kls, logits = [], [], []
     for stay in stays:
         z, kl = zip(*(encode_set(net, variable, value, sample) for variable, value in stay.sets), strict=True)
@@ -161,9 +170,12 @@ def loss(module: SeqSetVAEModule, stays: list[Stay], sample: bool = False) -> tu
         recon += [decode_loss(net, s, *events) for s, events in zip(seen, stay.sets, strict=True)]
         kls += kl
         head = net.classifier
-        if head.carry is not None and head.mix is not None:
-            state = head.mix(state + head.carry(carried(stay, variables)))
-        logits.append(head.head(head.body(pool(head.pool, state))).squeeze(-1))
+        overall = 0.0
+        if head.measured is not None:
+            along = carried(stay, head.measured.variables)
+            state = state + head.measured.along(along)
+            overall = head.measured.overall(torch.cat([along[-1], summary(stay, head.measured.variables)]))
+        logits.append(head.head(head.body(overall + pool(head.pool, state))).squeeze(-1))
     kl_mean = torch.stack(kls).mean(0)
     floor = config.loss.free_bits
     kl_loss = kl_mean.clamp(min=floor).sum() if config.loss.free_bits_mode == "dimension" else kl_mean.sum().clamp(min=floor)

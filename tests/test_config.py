@@ -16,7 +16,7 @@ FROZEN = {
     "data": """data_dir params_map_path label_path label batch_size max_sequence_length num_workers pin_memory
         persistent_workers use_dynamic_padding""",
     "model": """latent_dim levels width embedding_dim set_attention inducing_points set_heads transformer_layers
-        transformer_heads dropout decoder decoder_input carry_forward""",
+        transformer_heads dropout decoder decoder_input classifier_measurements""",
     "loss": """beta_schedule beta_max beta_warmup_steps beta_cycle_ramp free_bits free_bits_mode chamfer_weights recon_weight
         prediction_weight loss_weighting prediction_loss focal_gamma positive_weight label_smoothing""",
     "optim": """learning_rate weight_decay lr_schedule lr_warmup_steps gradient_clip_val gradient_accumulation_steps""",

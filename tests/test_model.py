@@ -15,7 +15,7 @@ from tests.cohort import VARIABLES, batch_of, cohort
 VARIANTS = {
     "full": {"set_attention": "full"},
     "induced": {"set_attention": "induced", "inducing_points": 5},
-    "latent": {"decoder_input": "latent", "carry_forward": False, "levels": 3},
+    "latent": {"decoder_input": "latent", "classifier_measurements": False, "levels": 3},
     "chamfer": {"decoder": "chamfer", "levels": 1},
     "free bits per set, balanced focal": {
         "free_bits_mode": "set", "prediction_loss": "focal", "positive_weight": "balanced", "label_smoothing": 0.1,
