@@ -1,0 +1,206 @@
+"""Posterior statistics: equal to a plain computation in float64, and right where older rules are wrong."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from backend.loss import Gaussian
+from backend.posterior import Moments, Window, between_and_within, dimension_kinds, scalars
+from backend.probe import swap_between_stays
+from tests.cohort import batch_of, cohort
+
+D = 6
+
+
+def latents(n: int, seed: int = 0, dtype: torch.dtype = torch.float32, shift: float = 0.0) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    mu = torch.randn(n, D, generator=generator) * torch.linspace(0.01, 2, D) + shift
+    return mu.to(dtype), (torch.randn(n, D, generator=generator) - 1).to(dtype)
+
+
+def two_pass(mu: torch.Tensor, logvar: torch.Tensor) -> dict[str, np.ndarray]:
+    """Everything by numpy in float64, straight from the definitions."""
+    m, v = mu.double().numpy(), logvar.double().numpy()
+    s2 = np.exp(v)
+    spread = m.var(axis=0) + s2.mean(axis=0)
+    return {
+        "var_mu": m.var(axis=0, ddof=1),
+        "mean_mu": m.mean(axis=0),
+        "mean_variance": s2.mean(axis=0),
+        "mean_kl": (0.5 * (s2 + m**2 - 1 - v)).mean(axis=0),
+        "mi_gauss": 0.5 * (np.log(spread) - v.mean(axis=0)),
+        "prior_gap": 0.5 * (spread + m.mean(axis=0) ** 2 - 1 - np.log(spread)),
+    }
+
+
+def assert_equal(moments: Moments, expected: dict[str, np.ndarray], tolerance: float = 2e-5) -> None:
+    for name, value in expected.items():
+        np.testing.assert_allclose(getattr(moments, name), value, rtol=tolerance, atol=tolerance, err_msg=name)
+
+
+@settings(max_examples=40)
+@given(
+    parts=st.lists(st.integers(1, 40), min_size=1, max_size=8),
+    seed=st.integers(0, 1000),
+    half=st.booleans(),
+    shift=st.sampled_from([0.0, 30.0]),
+)
+def test_any_split_merges_to_the_two_pass_result(parts, seed, half, shift):
+    mu, logvar = latents(sum(parts) + 1, seed, torch.float16 if half else torch.float32, shift)
+    merged = Moments.of(mu[:1], logvar[:1])
+    at = 1
+    for size in parts:
+        merged = merged.merge(Moments.of(mu[at : at + size], logvar[at : at + size]))
+        at += size
+    assert merged.n == len(mu)
+    assert_equal(merged, two_pass(mu, logvar), 1e-4)
+
+
+def test_merging_is_associative():
+    a, b, c = (Moments.of(*latents(n, seed)) for n, seed in ((3, 1), (50, 2), (7, 3)))
+    one, other = a.merge(b).merge(c), a.merge(b.merge(c))
+    torch.testing.assert_close(one.var_mu, other.var_mu)
+    torch.testing.assert_close(one.mi_gauss, other.mi_gauss)
+
+
+def test_kl_is_information_plus_gap():
+    moments = Moments.of(*(x.double() for x in latents(500)))
+    parts = moments.mi_gauss + moments.prior_gap
+    torch.testing.assert_close(moments.mean_kl, parts, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(scalars(moments)[0], moments.mean_kl.sum())
+
+
+def test_conditional_prior():
+    mu, logvar = latents(200)
+    prior = Gaussian(*latents(200, seed=7))
+    p, q = (torch.distributions.Normal(g.mu.double(), (0.5 * g.logvar.double()).exp()) for g in (prior, Gaussian(mu, logvar)))
+    expected = torch.distributions.kl_divergence(q, p).mean(dim=0)
+    torch.testing.assert_close(Moments.of(mu, logvar, prior).mean_kl.double(), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_total_collapse_reads_nothing_while_the_older_rules_look_healthy():
+    mu, logvar = torch.zeros(300, D), torch.zeros(300, D)
+    moments = Moments.of(mu, logvar)
+    kl, _, variance, older, information = scalars(moments).tolist()
+    assert int(moments.active.sum()) == 0
+    assert (kl, information) == (0.0, 0.0)
+    assert variance == 1.0, "not below 0.1: the older variance rule sees no collapse"
+    assert older == 1.0, "every unit counts as active by exp(logvar) > 0.01"
+
+
+def test_a_constant_shift_has_kl_but_no_information():
+    moments = Moments.of(torch.full((300, D), 3.0), torch.zeros(300, D))
+    assert float(moments.mean_kl.sum()) == pytest.approx(4.5 * D)
+    assert float(moments.mi_gauss.sum()) == pytest.approx(0, abs=1e-5)
+    assert not moments.active.any()
+
+
+def test_information_in_the_mean_is_found():
+    moments = Moments.of(torch.randn(5000, D), torch.full((5000, D), -4.0))
+    assert moments.active.all()
+    expected = 0.5 * np.log1p(np.exp(4.0))
+    assert moments.mi_gauss.mean().item() == pytest.approx(expected, rel=0.02)
+
+
+def test_active_units_agree_with_the_reference_rule():
+    """vae-lagging-encoder's calc_au: two passes over all mu, unbiased, threshold 0.01."""
+    mu, logvar = latents(400)
+    mean = mu.mean(0, keepdim=True)
+    variance = (mu - mean).pow(2).sum(0) / (len(mu) - 1)
+    assert Moments.of(mu, logvar).active.tolist() == (variance >= 0.01).tolist()
+
+
+def test_one_latent_has_no_variance():
+    assert Moments.of(*latents(1)).var_mu.isnan().all()
+    assert not Moments.of(*latents(1)).active.any()
+
+
+def test_mask_leaves_padding_out():
+    mu, logvar = latents(24)
+    mask = torch.rand(4, 6, generator=torch.Generator().manual_seed(0)) < 0.6
+    padded_mu, padded_logvar = mu.view(4, 6, D).clone(), logvar.view(4, 6, D).clone()
+    padded_mu[~mask], padded_logvar[~mask] = float("nan"), 1e9
+    got = Moments.of(padded_mu, padded_logvar, mask=mask)
+    keep = mask.flatten()
+    assert got.n == int(keep.sum())
+    assert_equal(got, two_pass(mu[keep], logvar[keep]))
+
+
+def test_mask_applies_to_a_conditional_prior_too():
+    mu, logvar = latents(24)
+    prior = Gaussian(*(x.view(4, 6, D) for x in latents(24, seed=3)))
+    mask = torch.arange(24).view(4, 6) % 3 > 0
+    got = Moments.of(mu.view(4, 6, D), logvar.view(4, 6, D), prior, mask)
+    keep = mask.flatten()
+    expected = Moments.of(mu[keep], logvar[keep], Gaussian(*(x.flatten(0, 1)[keep] for x in prior)))
+    torch.testing.assert_close(got.mean_kl, expected.mean_kl)
+
+
+class TestWindow:
+    def test_equals_direct_computation_after_many_steps_of_drift(self):
+        window, recent = Window(50), []
+        for step in range(2000):
+            mu, logvar = latents(3 + step % 5, seed=step, shift=step * 0.5)
+            window.add(Moments.of(mu, logvar), stays=2)
+            recent = [*recent, (mu, logvar)][-50:]
+        mu, logvar = (torch.cat(x) for x in zip(*recent, strict=True))
+        assert (window.n, window.stays) == (len(mu), 100)
+        expected = two_pass(mu, logvar)
+        np.testing.assert_allclose(window.moments().var_mu, expected["var_mu"], rtol=1e-5)
+        np.testing.assert_allclose(window.moments().mi_gauss, expected["mi_gauss"], rtol=1e-5)
+        assert int(window.active()) == int((expected["var_mu"] > 0.01).sum())
+
+    def test_drift_that_left_the_window_is_no_activity(self):
+        window = Window(10)
+        for step in range(40):
+            window.add(Moments.of(torch.full((4, D), float(min(step, 20))), torch.zeros(4, D)), stays=4)
+        assert int(window.active()) == 0
+
+    def test_nan_leaves_with_its_step(self):
+        window = Window(4)
+        window.add(Moments.of(torch.full((4, D), torch.nan), torch.zeros(4, D)), stays=4)
+        assert window.active().isnan()
+        for seed in range(8):
+            window.add(Moments.of(*latents(9, seed)), stays=4)
+        assert not window.active().isnan()
+
+    def test_goes_on_from_its_state(self):
+        one, other = Window(5), Window(5)
+        for seed in range(8):
+            one.add(Moments.of(*latents(9, seed)), stays=4)
+        other.load_state_dict(one.state_dict(), torch.device("cpu"))
+        for window in (one, other):
+            window.add(Moments.of(*latents(9, 99)), stays=4)
+        assert (one.n, one.stays) == (other.n, other.stays)
+        assert torch.equal(one.moments().var_mu, other.moments().var_mu)
+
+
+def test_kinds_of_dimensions():
+    kinds = dimension_kinds(torch.tensor([0.0, 0.9, 0.5]), torch.tensor([1.0, 0.1, 0.6]), torch.tensor([0.0, 0.001, 0.2]))
+    assert kinds == ["passive", "active", "mixed"]
+
+
+def test_between_and_within_patients():
+    generator = torch.Generator().manual_seed(0)
+    base = torch.randn(300, D, generator=generator) * 2
+    stay = torch.arange(300).repeat_interleave(10)
+    mu = base[stay] + 0.5 * torch.randn(3000, D, generator=generator)
+    between, within = between_and_within(mu, stay, 300)
+    assert between == pytest.approx(4 + 0.025, rel=0.1)
+    assert within == pytest.approx(0.25, rel=0.05)
+    still, moving = between_and_within(base[stay], stay, 300)
+    assert moving == pytest.approx(0, abs=1e-9) and still > 3
+    assert np.isnan(between_and_within(mu[:10], stay[:10], 1)[0])
+    assert np.isnan(between_and_within(base, torch.arange(300), 300)[1])
+
+
+@pytest.mark.parametrize("stays", [2, 3, 7])
+def test_swapped_latents_come_from_another_stay(stays):
+    for seed in range(5):
+        batch = batch_of(cohort(stays=stays, seed=seed))
+        other = swap_between_stays(batch)
+        assert (batch.stay_of_set[other] != batch.stay_of_set).all()
+        firsts = batch.position_of_set == 0
+        assert (batch.position_of_set[other][firsts] == 0).all()
