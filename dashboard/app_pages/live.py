@@ -86,9 +86,9 @@ def head(name: str) -> None:
 
 @st.fragment
 def show(part: Section, name: str, look: Look) -> None:
-    """A group of charts: redrawn about once a second, and only while it is near the screen."""
+    """A group of charts: redrawn every two seconds at most, and only while it is near the screen."""
     hub = service()
-    listen(part.key, name, seen=hub.revisions.current(name), every_ms=1000, only_visible=True)
+    listen(part.key, name, seen=hub.revisions.current(name), every_ms=2000, only_visible=True)
     snapshot = hub.store.snapshot(name)
     if snapshot is None:
         return
@@ -117,7 +117,7 @@ def card(snapshot: Snapshot, panel: Panel, look: Look) -> dict[str, Any]:
 def events(name: str) -> None:
     """What the run reported, newest first."""
     hub = service()
-    listen("events", name, seen=hub.revisions.current(name), every_ms=1000, only_visible=True)
+    listen("events", name, seen=hub.revisions.current(name), every_ms=2000, only_visible=True)
     snapshot = hub.store.snapshot(name)
     if snapshot is not None and snapshot.events:
         st.html(el("h2", "Events", el("small", "newest first"), cls="sv-section"))

@@ -6,8 +6,8 @@
 
 const turn = (globalThis.seqsetTurn ??= { free: 0 });
 const queue = (globalThis.seqsetQueue ??= { cards: new Set(), busy: false, spent: 0 });
-// Charts may take a tenth of the time: what the last round of drawing cost sets the pause, so a slow machine draws less often.
-const rest = () => Math.min(10 * queue.spent, 15000) + (queue.busy ? 500 : 0);
+// Charts may take a twentieth of the time: what the last round of drawing cost sets the pause, so a slow machine draws less often.
+const rest = () => Math.min(20 * queue.spent, 15000) + (queue.busy ? 500 : 0);
 const streams = (globalThis.seqsetStreams ??= new Map());
 
 function write(numbers) {
