@@ -160,13 +160,13 @@ class RunRecorder:
         self.flush()
         if not self.writes:
             return
-        self.warn.quiet_for = 0.0
         self._stop.set()
         if self._heart is not None:
             self._heart.join()
         self.beat.phase = "stopped"
         self._write_beat()
         self.set_state(state, self.beat.step, error)
+        self.warn.quiet_for = 0.0  # what is lost for good is said in any case
         for writer in (self._metrics, self._evaluations, self._events):
             writer.close()
 

@@ -42,7 +42,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--kills", type=int, default=20, help="how often the process is killed [20]")
     parser.add_argument("--seed", type=int, default=0, help="decides the moments [0]")
     parser.add_argument("--patients", type=int, default=150, help="simulated stays [150]")
-    parser.add_argument("--epochs", type=int, default=10, help="epochs of the run [10]")
+    parser.add_argument("--epochs", type=int, default=40, help="epochs of the run [40]")
     args = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as folder:
         measure(args, Path(folder))
@@ -103,10 +103,10 @@ def kill_and_resume(
         began = time.monotonic()
         aim = len(moments) % 5
         if aim == 0:  # anywhere, mostly in start-up
-            time.sleep(rng.uniform(0, 0.6 * length))
+            time.sleep(rng.uniform(0, 0.4 * length))
         else:
             wait_for_share(process, out, len(moments) / args.kills)
-            time.sleep(rng.uniform(0, min(2.0, length / args.kills)))
+            time.sleep(rng.uniform(0, 0.5 * length / args.kills))
         if aim == 4:  # while a checkpoint is written
             wait_for_file(process, out, "checkpoints/*.tmp")
         if process.poll() is not None:

@@ -1,0 +1,358 @@
+"""The posterior monitor on somebody else's module and trainer, and on failing disks, NaN and collapse."""
+
+import shutil
+from pathlib import Path
+
+import lightning as L
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from backend.monitor import PosteriorMetricsMonitor
+from backend.recorder import Alarm, RunRecorder
+from shared.collapse import judge
+from shared.layout import RunLayout
+from shared.reader import Health, JsonlTail, read_status
+from shared.schema import RunInfo
+from tests.tiny_runs import attempt, evaluations, events, info, metrics, newest, rows, start, stays
+
+__all__ = ["stays"]
+FEATURES, LATENT = 12, 3
+
+
+class PlainVAE(L.LightningModule):
+    """A VAE as anybody writes it; knows nothing of this project."""
+
+    def __init__(self, beta: float = 0.01, expose: str = "attribute", steps: int = 0) -> None:
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Linear(FEATURES, 32), nn.Tanh(), nn.Linear(32, 2 * LATENT))
+        self.decoder = nn.Linear(LATENT, FEATURES)
+        self.beta, self.expose = beta, expose
+        self.mask: torch.Tensor | None = None
+
+    def training_step(self, batch, batch_idx):
+        (x,) = batch
+        mu, logvar = self.encoder(x).chunk(2, dim=-1)
+        z = mu + (0.5 * logvar).exp() * torch.randn_like(mu)
+        recon = (self.decoder(z) - x).square().sum(-1).mean()
+        kl = 0.5 * (logvar.exp() + mu.square() - 1 - logvar).sum(-1).mean()
+        self.log("my_recon", recon)
+        loss = recon + self.beta * kl
+        if self.expose == "attribute":
+            self.posterior = (mu, logvar)
+        elif self.expose == "mask":
+            self.posterior, self.posterior_mask = (mu, logvar), (x.abs().sum(-1) > 0)
+        elif self.expose == "outputs":
+            return {"loss": loss, "mu": mu, "logvar": logvar}
+        elif self.expose == "wrong shapes":
+            self.posterior = (mu, logvar[..., :1])
+        return loss
+
+    def configure_optimizers(self):
+        return torch.optim.Adam(self.parameters(), 1e-2)
+
+
+def data(n: int = 256, *shape: int) -> DataLoader:
+    generator = torch.Generator().manual_seed(0)
+    factors = torch.randn(n, *shape, LATENT, generator=generator)
+    x = factors @ torch.randn(LATENT, FEATURES, generator=generator) + 0.1 * torch.randn(
+        n, *shape, FEATURES, generator=generator
+    )
+    return DataLoader(TensorDataset(x), batch_size=16)
+
+
+def fit(monitor: PosteriorMetricsMonitor, module: L.LightningModule, tmp_path: Path, loader=None, **options) -> None:
+    torch.manual_seed(0)
+    options = {"max_epochs": 4, "logger": False, **options}
+    trainer = L.Trainer(
+        accelerator="cpu", callbacks=[monitor], enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False, default_root_dir=tmp_path, **options,
+    )  # fmt: skip
+    trainer.fit(module, loader or data())
+
+
+@pytest.mark.parametrize("logger", [False, True])
+@pytest.mark.parametrize("expose", ["attribute", "outputs"])
+def test_one_line_gives_a_run_directory(tmp_path, expose, logger):
+    monitor = PosteriorMetricsMonitor(update_frequency=16, plot_frequency=32, window_size=8, log_dir=tmp_path / "run")
+    fit(monitor, PlainVAE(expose=expose), tmp_path, logger=logger)
+    run = RunLayout(tmp_path / "run")
+    assert read_status(run).health is Health.FINISHED
+    table = metrics(run)
+    assert [row["step"] for row in table] == list(range(1, 65))
+    assert {"loss", "kl", "mi_gauss", "posterior_variance", "active_units", "lr", "my_recon"} <= table[-1].keys()
+    assert table[-1]["active_units"] == LATENT
+    assert [row["step"] for row in evaluations(run, "probe")] == [16, 32, 48, 64]
+    assert monitor.verdict.kind == "healthy" and monitor.collapse_detected_step is None
+    assert [path.name for path in sorted(run.plots.iterdir())] == ["posterior-000000032.png", "posterior-000000064.png"]
+    assert info(run).max_steps == 64
+
+
+def test_accumulation_gives_one_line_per_optimizer_step(tmp_path):
+    monitor = PosteriorMetricsMonitor(log_dir=tmp_path / "run")
+    fit(monitor, PlainVAE(), tmp_path, accumulate_grad_batches=3, max_epochs=2)
+    table = metrics(RunLayout(tmp_path / "run"))
+    assert [row["step"] for row in table] == list(range(1, 13))
+    assert [row["sets"] for row in table[:6]] == [48, 48, 48, 48, 48, 16]
+
+
+def test_collapse_is_found_without_a_probe(tmp_path, capsys):
+    monitor = PosteriorMetricsMonitor(update_frequency=10, window_size=10, log_dir=tmp_path / "run")
+    fit(monitor, PlainVAE(beta=500.0), tmp_path, max_epochs=12)
+    assert (monitor.verdict.kind, monitor.verdict.severity) == ("collapse", "alarm")
+    assert 30 <= monitor.collapse_detected_step <= 190
+    assert "Posterior collapse since step" in capsys.readouterr().err
+    run = RunLayout(tmp_path / "run")
+    (alarm,) = [event for event in events(run, "verdict") if event["data"]["severity"] == "alarm"]
+    assert alarm["step"] == monitor.collapse_detected_step
+    assert judge(evaluations(run, "probe")).kind == "collapse", "the dashboard sees the same"
+
+
+def test_too_few_samples_say_so(tmp_path):
+    monitor = PosteriorMetricsMonitor(update_frequency=2, window_size=2, log_dir=tmp_path / "run")
+    loader = DataLoader(data().dataset, batch_size=4)
+    fit(monitor, PlainVAE(beta=500.0), tmp_path, loader=loader, max_epochs=1)
+    assert monitor.verdict.kind == "insufficient"
+    assert {row["active_units"] for row in metrics(RunLayout(tmp_path / "run"))} == {None}
+
+
+def test_sequences_with_a_mask(tmp_path):
+    loader = data(64, 7)
+    x = loader.dataset.tensors[0]
+    x[::2, 4:] = 0
+    monitor = PosteriorMetricsMonitor(update_frequency=4, window_size=4, log_dir=tmp_path / "run")
+    fit(monitor, PlainVAE(expose="mask"), tmp_path, loader=loader)
+    run = RunLayout(tmp_path / "run")
+    assert {row["sets"] for row in metrics(run)} == {8 * 4 + 8 * 7}
+    # Time steps of one sequence are no independent samples: 4 steps of 16 sequences.
+    assert {row["patients"] for row in evaluations(run, "probe")} == {64}
+
+
+def test_images_flattened_by_their_owner(tmp_path):
+    class Spatial(PlainVAE):
+        def training_step(self, batch, batch_idx):
+            loss = super().training_step(batch, batch_idx)
+            mu, logvar = (x.view(-1, LATENT, 1, 1).expand(-1, -1, 2, 2) for x in self.posterior)
+            self.posterior = (mu.flatten(1), logvar.flatten(1))
+            return loss
+
+    fit(PosteriorMetricsMonitor(log_dir=tmp_path / "run"), Spatial(), tmp_path, max_epochs=2)
+    assert metrics(RunLayout(tmp_path / "run"))[-1]["active_units"] == 4 * LATENT
+
+
+@pytest.mark.parametrize(
+    ("expose", "error", "words"),
+    [
+        ("nothing", TypeError, r"PlainVAE exposes no posterior: set `self.posterior = \(mu, logvar\)`"),
+        ("wrong shapes", ValueError, r"mu \[16, 3\] and logvar \[16, 1\] have to be of one shape"),
+    ],
+)
+def test_helpful_errors(tmp_path, expose, error, words):
+    with pytest.raises(error, match=words):
+        fit(PosteriorMetricsMonitor(log_dir=tmp_path / "run"), PlainVAE(expose=expose), tmp_path)
+    assert info(RunLayout(tmp_path / "run")).state == "failed"
+    assert "posterior" in info(RunLayout(tmp_path / "run")).error
+
+
+def test_needs_a_folder(tmp_path):
+    with pytest.raises(ValueError, match="needs log_dir"):
+        fit(PosteriorMetricsMonitor(), PlainVAE(), tmp_path)
+
+
+def test_an_older_run_is_never_written_over(tmp_path, capsys):
+    for _ in range(2):
+        fit(PosteriorMetricsMonitor(log_dir=tmp_path / "run"), PlainVAE(), tmp_path, max_epochs=1)
+    assert len(metrics(RunLayout(tmp_path / "run"))) == len(metrics(RunLayout(tmp_path / "run-2"))) == 16
+    assert "this one goes to" in capsys.readouterr().err
+
+
+def test_resumed_by_its_owner(tmp_path):
+    folder = tmp_path / "run"
+    monitor = PosteriorMetricsMonitor(log_dir=folder)
+    trainer = L.Trainer(accelerator="cpu", max_epochs=1, logger=False, callbacks=[monitor], enable_progress_bar=False,
+                        enable_model_summary=False, enable_checkpointing=False)  # fmt: skip
+    trainer.fit(PlainVAE(), data())
+    trainer.save_checkpoint(tmp_path / "own.ckpt")
+    again = L.Trainer(accelerator="cpu", max_epochs=2, logger=False, callbacks=[PosteriorMetricsMonitor(log_dir=folder)],
+                      enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False)  # fmt: skip
+    again.fit(PlainVAE(), data(), ckpt_path=tmp_path / "own.ckpt", weights_only=False)
+    assert [row["step"] for row in metrics(RunLayout(folder))] == list(range(1, 33))
+    assert [session.from_step for session in info(RunLayout(folder)).sessions] == [0, 16]
+
+
+def test_nan_is_an_alarm_at_once_and_training_goes_on(stays, tmp_path, monkeypatch, capsys):
+    from backend.lit import SeqSetVAEModule
+
+    original = SeqSetVAEModule.objective
+
+    def poisoned(self, batch, encoded):
+        loss, parts, logit = original(self, batch, encoded)
+        if self.training and self.global_step == 4:
+            parts = parts.clone()
+            parts[0] = torch.nan
+        return loss, parts, logit
+
+    monkeypatch.setattr(SeqSetVAEModule, "objective", poisoned)
+    run = start(stays, tmp_path, max_steps=9, update_frequency=8)
+    table = metrics(run)
+    assert [row["step"] for row in table] == list(range(1, 10))
+    assert table[4]["loss"] is None and table[4]["nonfinite"] == ["loss"]
+    alarm = events(run, "verdict")[0]
+    assert (alarm["step"], alarm["data"]["verdict"], alarm["data"]["severity"]) == (5, "nonfinite", "alarm")
+    assert "NaN or infinity" in capsys.readouterr().err
+
+
+def test_nan_weights_do_not_stop_training(stays, tmp_path, monkeypatch):
+    from backend.lit import SeqSetVAEModule
+
+    original = SeqSetVAEModule.objective
+
+    def poisoned(self, batch, encoded):
+        loss, parts, logit = original(self, batch, encoded)
+        bad = self.training and self.global_step == 4
+        return (loss * torch.nan if bad else loss), parts, logit
+
+    monkeypatch.setattr(SeqSetVAEModule, "objective", poisoned)
+    run = start(stays, tmp_path, max_steps=9, update_frequency=8, plot_frequency=8)
+    assert "nonfinite" in metrics(run)[-1]
+    assert evaluations(run, "probe")[0]["nonfinite"]
+
+
+def test_a_vanished_folder_warns_once_and_training_goes_on(stays, tmp_path, monkeypatch, capsys):
+    from backend.callbacks import StepLog
+
+    original = StepLog._commit
+
+    def removing(self, trainer, module, batches):
+        if trainer.global_step == 6:
+            shutil.rmtree(self.recorder.layout.root)
+        original(self, trainer, module, batches)
+
+    monkeypatch.setattr(StepLog, "_commit", removing)
+    assert attempt(stays, tmp_path) == 0
+    said = capsys.readouterr()
+    assert said.err.count("WARNING: cannot write") == 1
+    assert "lines could not be written and are lost" in said.err, "at the end it is said what is gone"
+    assert "finished" in said.out
+
+
+def test_one_cause_is_said_once(capsys):
+    alarm = Alarm()
+    for name in ("metrics", "events", "checkpoint"):
+        alarm(f"cannot write {name}")
+    assert capsys.readouterr().err.count("WARNING") == 1
+    alarm.quiet_for = 0
+    alarm("lost")
+    assert "lost" in capsys.readouterr().err
+
+
+def test_standard_and_fast_presets(stays, tmp_path):
+    for out, options, expected in (
+        ("fast", {"fast_detection": True}, (100, 1000)),
+        ("standard", {}, (200, 2000)),
+        ("given", {"fast_detection": True, "update_frequency": 7, "plot_frequency": 9}, (7, 9)),
+    ):
+        assert preset(options) == expected, out
+
+
+def preset(options: dict[str, object]) -> tuple[int, int]:
+    from types import SimpleNamespace
+    from unittest.mock import patch
+
+    from backend import train
+    from shared.config import build_config
+
+    job = SimpleNamespace(config=build_config(options), recorder=None, valid_set=None)
+    with patch.object(train, "StayProbe"):
+        monitor = train.posterior_monitor(job)
+    return monitor.update_frequency, monitor.plot_frequency
+
+
+def test_monitoring_off_leaves_losses_and_no_posterior(stays, tmp_path):
+    run = start(stays, tmp_path, disable_metrics_monitoring=True, max_steps=4)
+    table = metrics(run)
+    assert "loss" in table[-1] and "mi_gauss" not in table[-1] and "active_units" not in table[-1]
+    assert not evaluations(run, "probe")
+    assert not (run.root / "posterior").exists()
+
+
+def test_snapshots_of_the_fixed_probe(stays, tmp_path):
+    import pandas as pd
+
+    run = start(stays, tmp_path, max_steps=8, levels=2, plot_frequency=4, log_dir=str(tmp_path / "pictures"))
+    for kind in ("posterior", "latents", "reconstruction"):
+        assert [step for step, _ in run.snapshots(kind)] == [4, 8]
+    posterior, latents, reconstruction = (pd.read_parquet(p(8)) for p in (run.posterior, run.latents, run.reconstruction))
+    assert posterior[["level", "dim"]].to_numpy().tolist() == [[level, d] for level in range(2) for d in range(4)]
+    row = evaluations(run, "probe")[-1]
+    assert posterior["kl"].sum() == pytest.approx(row["kl"], rel=1e-4)
+    first = pd.read_parquet(run.latents(4))
+    assert first["set_row"].tolist() == latents["set_row"].tolist(), "the same sets every time"
+    assert len(latents["mu"][0]) == 8
+    error = (reconstruction["reconstructed"] - reconstruction["observed"]).to_numpy()
+    assert error == pytest.approx(reconstruction["error"].to_numpy(), abs=1e-3, nan_ok=True)
+    assert reconstruction.groupby("variable", observed=True)["observed"].median()["HR"] > 30, "in beats per minute"
+    assert [path.name for path in sorted((tmp_path / "pictures").iterdir())] == [
+        "posterior-000000004.png",
+        "posterior-000000008.png",
+    ]
+
+
+def test_probing_keeps_to_its_time_budget(tmp_path):
+    clock = [0.0]
+    monitor = PosteriorMetricsMonitor(
+        update_frequency=1, time_budget=0.02, recorder=recorder_in(tmp_path), probe=lambda m: None
+    )
+    probes = []
+
+    def probe(module):
+        probes.append(clock[0])
+        clock[0] += 1.0
+        return result()
+
+    monitor.probe = probe
+    import backend.monitor as monitor_module
+
+    real = monitor_module.time.monotonic
+    monitor_module.time.monotonic = lambda: clock[0]
+    try:
+        module = PlainVAE()
+        monitor.on_train_start(L.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False), module)
+        for _ in range(1000):
+            clock[0] += 0.5
+            monitor._step += 1
+            monitor._run_probe(probe, module)
+    finally:
+        monitor_module.time.monotonic = real
+    assert len(probes) / clock[0] <= 0.02 + 1 / clock[0]
+    assert len(probes) >= 9
+
+
+def result():
+    import pandas as pd
+
+    from backend.snapshots import ProbeResult
+
+    return ProbeResult({"kl": 1.0, "mi_gauss": 1.0, "active_ratio": 1.0, "patients": 99}, *([pd.DataFrame({"a": [1]})] * 3))
+
+
+def recorder_in(tmp_path: Path) -> RunRecorder:
+    return RunRecorder(RunLayout(tmp_path), RunInfo(name="x", config={}))
+
+
+def test_tail_of_the_run_is_readable_while_it_grows(stays, tmp_path, monkeypatch):
+    """A reader that follows a run sees each step once, in order."""
+    seen: list[int] = []
+    tails: dict[Path, JsonlTail] = {}
+    original = RunRecorder.commit
+
+    def commit(self, step):
+        original(self, step)
+        tail = tails.setdefault(self.layout.metrics, JsonlTail(self.layout.metrics))
+        seen.extend(row["step"] for row in tail.read())
+
+    monkeypatch.setattr(RunRecorder, "commit", commit)
+    start(stays, tmp_path, max_steps=6)
+    assert seen == [1, 2, 3, 4, 5, 6]
+    assert rows(newest(tmp_path).events)
