@@ -135,7 +135,10 @@ class Classifier(nn.Module):
 
 
 class Measurements(nn.Module):
-    """What was measured, for the classifier alone: along the stay [S, W] and over all of it [P, W]."""
+    """What was measured, for the classifier alone: along the stay [S, W] and over all of it [P, W].
+
+    Standardised values have heavy tails; asinh, linear near 0 and logarithmic far out, keeps a wild one from drowning the rest.
+    """
 
     def __init__(self, config: ModelConfig, variables: int) -> None:
         super().__init__()
@@ -148,7 +151,7 @@ class Measurements(nn.Module):
         carried = carried_forward(batch, self.variables)
         last_set = torch.bincount(batch.stay_of_set, minlength=batch.stays).cumsum(0) - 1
         overall = torch.cat([carried[last_set], summarised(batch, self.variables)], dim=-1)
-        return self.along(carried), self.overall(overall)
+        return self.along(carried.asinh()), self.overall(overall.asinh())
 
 
 def _dropped_mlp(inputs: int, width: int, dropout: float) -> nn.Sequential:

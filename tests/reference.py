@@ -173,8 +173,8 @@ def loss(module: SeqSetVAEModule, stays: list[Stay], sample: bool = False) -> tu
         overall = 0.0
         if head.measured is not None:
             along = carried(stay, head.measured.variables)
-            state = state + head.measured.along(along)
-            overall = head.measured.overall(torch.cat([along[-1], summary(stay, head.measured.variables)]))
+            state = state + head.measured.along(along.asinh())
+            overall = head.measured.overall(torch.cat([along[-1], summary(stay, head.measured.variables)]).asinh())
         logits.append(head.head(head.body(overall + pool(head.pool, state))).squeeze(-1))
     kl_mean = torch.stack(kls).mean(0)
     floor = config.loss.free_bits
