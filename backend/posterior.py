@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from backend.loss import Gaussian, kl_per_dim
+from backend.loss import Gaussian
 
 ACTIVE_VARIANCE = 0.01
 
@@ -37,14 +37,18 @@ class Moments:
             rows = [x[keep] for x in rows]
             before = None if before is None else [x[keep] for x in before]
         mu, logvar = (x.float() for x in rows)
-        given = None if before is None else Gaussian(before[0].float(), before[1].float())
-        variance, mean = torch.var_mean(mu, dim=0, correction=0)
-        s2 = logvar.exp().mean(dim=0)
-        mean_logvar = logvar.mean(dim=0)
-        kl = 0.5 * (s2 + variance + mean.square() - 1 - mean_logvar)
-        if given is not None:
-            kl = kl_per_dim(Gaussian(mu, logvar), given).mean(dim=0)
-        return Moments(mu.shape[0], mean, variance * mu.shape[0], s2, mean_logvar, kl)
+        n = mu.shape[0]
+        mean = mu.mean(dim=0)  # not torch.var_mean, which takes five times as long over the rows of a matrix on a CPU
+        m2 = (mu - mean).square_().sum(dim=0)
+        variance = logvar.exp()
+        s2, mean_logvar = variance.mean(dim=0), logvar.mean(dim=0)
+        if before is None:
+            kl = 0.5 * (s2 + m2 / max(n, 1) + mean.square() - 1 - mean_logvar)
+        else:
+            mu_p, logvar_p = (x.float() for x in before)
+            ratio = (mu - mu_p).square_().add_(variance).mul_(logvar_p.neg().exp_())
+            kl = 0.5 * (logvar_p.mean(dim=0) - mean_logvar + ratio.mean(dim=0) - 1)
+        return Moments(n, mean, m2, s2, mean_logvar, kl)
 
     def merge(self, other: "Moments") -> "Moments":
         """Moments of both samples together; exact in any order and grouping up to rounding."""
