@@ -91,7 +91,7 @@ def draw(
         figure.update_yaxes(visible=False)
         return figure
     figure.update_yaxes(_y_axis(values, log, include))
-    clipped = None if log else _outside(values)
+    clipped = None if log else _outside(values, include)
     if clipped is not None:
         edge = "top" if clipped > np.median(values) else "bottom"
         figure.add_annotation(
@@ -144,15 +144,15 @@ def _is_log(values: np.ndarray, scale: Scale) -> bool:
     return bool(values.min() > 0 and values.max() > 10 * np.median(values))
 
 
-def _robust_range(values: np.ndarray) -> tuple[float, float]:
+def _robust_range(values: np.ndarray, include: Sequence[float]) -> tuple[float, float]:
     low, high = np.percentile(values, [10, 90])
     room = 2 * (high - low) or abs(high) or 1.0
-    return float(low - room), float(high + room)
+    return min([float(low - room), *include]), max([float(high + room), *include])
 
 
-def _outside(values: np.ndarray) -> float | None:
+def _outside(values: np.ndarray, include: Sequence[float]) -> float | None:
     """The value farthest outside the robust range of a linear axis, if there is any."""
-    low, high = _robust_range(values)
+    low, high = _robust_range(values, include)
     farthest = max((values.max(), values.min()), key=lambda value: max(value - high, low - value))
     return float(farthest) if farthest > high or farthest < low else None
 
@@ -164,7 +164,7 @@ def _y_axis(values: np.ndarray, log: bool, include: Sequence[float]) -> dict[str
         positive = values[values > 0]
         decades = np.log10(positive.max() / positive.min())
         return {"type": "log", "autorange": True, "autorangeoptions": {"include": wanted}, "nticks": 3 if decades < 2.5 else 5}
-    low, high = _robust_range(values)
+    low, high = _robust_range(values, include)
     options: dict[str, Any] = {"include": list(include)}
     if values.max() > high:
         options["clipmax"] = high

@@ -21,9 +21,9 @@ from tests.benchmarks.harness import report
 from tests.benchmarks.train_throughput import RAW
 
 OPTIONS = {
-    "width": 64, "latent_dim": 32, "levels": 1, "dropout": 0.3, "prediction_weight": 10,
+    "width": 64, "latent_dim": 32, "levels": 1, "dropout": 0.3, "prediction_weight": 20,
     "batch_size": 32, "gradient_accumulation_steps": 1, "learning_rate": 1e-3, "lr_warmup_steps": 100,
-    "weight_decay": 0.1, "gradient_clip_val": 1.0, "beta_warmup_steps": 500, "max_epochs": 5, "val_check_interval": 1.0,
+    "weight_decay": 0.1, "gradient_clip_val": 1.0, "beta_warmup_steps": 500, "max_epochs": 6, "val_check_interval": 1.0,
 }  # fmt: skip
 
 

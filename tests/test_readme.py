@@ -1,0 +1,92 @@
+"""The README is true: its commands run as written, on small data, and what it points at exists."""
+
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.sources import events_frame, write_challenge, write_ehr
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", README, re.M | re.S)
+COMMANDS = [line.split("#")[0].strip() for kind, block in BLOCKS if not kind for line in block.splitlines() if line.strip()]
+
+
+def test_every_command_is_one_that_this_test_knows():
+    heads = {" ".join(command.split()[:4]) for command in COMMANDS if command.startswith("python")}
+    assert heads == {
+        "python -m backend prepare", "python -m backend train", "python -m backend evaluate", "python -m dashboard --runs",
+    }  # fmt: skip
+    assert {c for c in COMMANDS if not c.startswith("python")} == {"make demo", "make test", ". .venv/bin/activate"}
+
+
+@pytest.mark.parametrize("target", ["demo", "test"])
+def test_make_targets_exist(target):
+    subprocess.run(["make", "--dry-run", target], cwd=ROOT, check=True, capture_output=True)
+
+
+def test_every_link_and_folder_exists():
+    links = re.findall(r"\]\(([^)#:]+)\)", README)
+    folders = re.findall(r"^\| `(\w+/)` \|", README, re.M)
+    assert links
+    assert folders
+    assert [name for name in links + folders if not (ROOT / name).exists()] == []
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory) -> Path:
+    """A working folder with the inputs that the README names, small."""
+    folder = tmp_path_factory.mktemp("readme")
+    write_challenge(folder / "path/to/challenge-2012", range(1, 41))
+    stay = events_frame([1, 1, 60, 90], ["HR", "Temp", "HR", "HR"], [80, 37, 90, 70])
+    splits = {"train": range(100, 120), "valid": range(200, 208), "test": range(300, 308)}
+    stays = {split: {str(i): stay.assign(value=stay["value"] + i % 7) for i in ids} for split, ids in splits.items()}
+    labels = "".join(f"{i},{i % 2}\n" for ids in splits.values() for i in ids)
+    write_ehr(folder / "path/to/data", stays, f"ts_id,in_hospital_mortality\n{labels}")
+    return folder
+
+
+@pytest.mark.slow
+def test_commands_run_in_the_order_in_which_they_stand(desk):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    for command in COMMANDS:
+        words = shlex.split(command)
+        if words[0] != "python":
+            continue
+        for run in (desk / "runs").glob("[!.]*"):
+            words = [word.replace("runs/NAME", str(run)) for word in words]
+        words[0] = sys.executable
+        if words[2] == "dashboard":
+            serves(words, desk, environment)
+        else:
+            done = subprocess.run(words, cwd=desk, env=environment, capture_output=True, text=True)
+            assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    assert list((desk / "runs").glob("*/checkpoints/last.valid.eval.json"))
+
+
+def serves(words: list[str], desk: Path, environment: dict[str, str]) -> None:
+    process = subprocess.Popen(
+        [*words, "--port", "8765"], cwd=desk, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    try:
+        lines = iter(process.stdout.readline, "")
+        assert any("8765" in line for line in lines), "the dashboard said no address"
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=20)
+
+
+@pytest.mark.slow
+def test_the_callback_example_runs_as_it_stands(tmp_path):
+    (example,) = [block for kind, block in BLOCKS if kind == "python"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", example], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert '"finished"' in (tmp_path / "runs/my-vae/run.json").read_text()
+    assert len((tmp_path / "runs/my-vae/metrics.jsonl").read_text().splitlines()) == 64
