@@ -6,6 +6,7 @@ python -m backend evaluate runs/NAME/checkpoints/FILE.ckpt --split test
 """
 
 import argparse
+import difflib
 import importlib
 import sys
 
@@ -34,7 +35,9 @@ def main(argv: list[str] | None = None) -> int:
             command.description = loaded.__doc__
             loaded.add_arguments(command)
     try:
-        args = parser.parse_args([*words[:1], *normalise(words[1:])])
+        args, unknown = parser.parse_known_args([*words[:1], *normalise(words[1:])])
+        if unknown:
+            raise InputError(unknown_words(unknown, commands.choices[words[0]]))
         return int(args.run(args))
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -42,6 +45,15 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
+
+
+def unknown_words(unknown: list[str], command: argparse.ArgumentParser) -> str:
+    """What to say of words that no option takes: the nearest option there is."""
+    word = next((word for word in unknown if word.startswith("-")), unknown[0])
+    known = [option for action in command._actions for option in action.option_strings]
+    near = difflib.get_close_matches(word.partition("=")[0], known, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"see `{command.prog} --help`"
+    return f"unknown option {word!r}; {hint}" if word.startswith("-") else f"unexpected {word!r}; {hint}"
 
 
 def normalise(words: list[str]) -> list[str]:

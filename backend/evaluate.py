@@ -49,6 +49,8 @@ def run(args: argparse.Namespace) -> int:
     from backend.build import module_from_checkpoint
     from backend.checkpoints import load_checkpoint, sha256_of
 
+    if args.batch_size < 1:
+        raise InputError(f"--batch_size {args.batch_size}: at least 1")
     loaded = load_checkpoint(args.checkpoint)
     known = loaded["seqsetvae"]
     data = PreparedDataset.open(args.data or Path(known["config"]["data"]["data_dir"]))

@@ -31,7 +31,8 @@ class PosteriorMetricsMonitor(L.Callback):
     - an attribute `posterior`: a pair (mu, logvar), each [..., D] (and, if the prior is not N(0, I), `prior` likewise), or
     - `mu` and `logvar` among the values that `training_step` returns.
 
-    An attribute `posterior_mask` [...], True where a latent is observed, leaves padding out. For a module of your own:
+    An attribute `posterior_mask` [...], True where a latent is observed, leaves padding out. `posterior_kl` [..., D], the KL
+    of each latent and dimension, saves its computation where the loss has it anyway. For a module of your own:
 
         class MyVAE(L.LightningModule):
             def training_step(self, batch, batch_idx):
@@ -157,7 +158,8 @@ class PosteriorMetricsMonitor(L.Callback):
                 f"{type(module).__name__}.posterior_mask is {list(mask.shape)}; for latents {list(mu.shape)} it has to be "
                 f"{list(mu.shape[:-1])}, True where a latent is observed"
             )
-        moments = Moments.of(mu, logvar, given, mask)
+        kl = getattr(module, "posterior_kl", None)
+        moments = Moments.of(mu, logvar, given, mask, kl if torch.is_tensor(kl) and kl.shape == mu.shape else None)
         if moments.n:
             self._moments = moments if self._moments is None else self._moments.merge(moments)
             self._stays += getattr(batch, "stays", mu.shape[0])

@@ -14,7 +14,10 @@ UNSET = argparse.SUPPRESS
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """One group per part of the configuration, one option per field; an option not given leaves no trace."""
-    parser.add_argument("--config", type=Path, help="options from a .toml or .json file, or from another run's run.json")
+    parser.usage = "%(prog)s [--data_dir DIR] [--config FILE] [options]    (dashes or underscores, --no_x switches x off)"
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE", help="options from a .toml or .json file, or from another run's run.json"
+    )
     for name, group in TrainConfig.model_fields.items():
         part = group.default
         title = f"{name}: {(part.__class__.__doc__ or '').strip()}"

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from backend.loss import Gaussian
+from backend.loss import Gaussian, kl_per_dim
 
 ACTIVE_VARIANCE = 0.01
 
@@ -28,27 +28,30 @@ class Moments:
     mean_kl: Tensor
 
     @staticmethod
-    def of(mu: Tensor, logvar: Tensor, prior: Gaussian | None = None, mask: Tensor | None = None) -> "Moments":
-        """Moments of latents [..., D]; `mask` [...] is True where a latent is observed (padding left out)."""
-        rows = [x.detach().reshape(-1, x.shape[-1]) for x in (mu, logvar)]
-        before = None if prior is None else [x.detach().reshape(-1, x.shape[-1]) for x in prior]
-        if mask is not None:
-            keep = mask.reshape(-1)
-            rows = [x[keep] for x in rows]
-            before = None if before is None else [x[keep] for x in before]
-        mu, logvar = (x.float() for x in rows)
+    def of(
+        mu: Tensor, logvar: Tensor, prior: Gaussian | None = None, mask: Tensor | None = None, kl: Tensor | None = None
+    ) -> "Moments":
+        """Moments of latents [..., D]; `mask` [...] is True where a latent is observed (padding left out).
+
+        The KL is to `prior` [..., D], N(0, I) unless given; `kl` [..., D] is it where it has been computed already.
+        """
+
+        def rows(x: Tensor) -> Tensor:
+            flat = x.detach().reshape(-1, x.shape[-1])
+            return (flat if mask is None else flat[mask.reshape(-1)]).float()
+
+        mu, logvar = rows(mu), rows(logvar)
         n = mu.shape[0]
         mean = mu.mean(dim=0)  # not torch.var_mean, which takes five times as long over the rows of a matrix on a CPU
         m2 = (mu - mean).square_().sum(dim=0)
-        variance = logvar.exp()
-        s2, mean_logvar = variance.mean(dim=0), logvar.mean(dim=0)
-        if before is None:
-            kl = 0.5 * (s2 + m2 / max(n, 1) + mean.square() - 1 - mean_logvar)
+        s2, mean_logvar = logvar.exp().mean(dim=0), logvar.mean(dim=0)
+        if kl is not None:
+            mean_kl = rows(kl).mean(dim=0)
+        elif prior is not None:
+            mean_kl = kl_per_dim(Gaussian(mu, logvar), Gaussian(*map(rows, prior))).mean(dim=0)
         else:
-            mu_p, logvar_p = (x.float() for x in before)
-            ratio = (mu - mu_p).square_().add_(variance).mul_(logvar_p.neg().exp_())
-            kl = 0.5 * (logvar_p.mean(dim=0) - mean_logvar + ratio.mean(dim=0) - 1)
-        return Moments(n, mean, m2, s2, mean_logvar, kl)
+            mean_kl = 0.5 * (s2 + m2 / max(n, 1) + mean.square() - 1 - mean_logvar)
+        return Moments(n, mean, m2, s2, mean_logvar, mean_kl)
 
     def merge(self, other: "Moments") -> "Moments":
         """Moments of both samples together; exact in any order and grouping up to rounding."""
