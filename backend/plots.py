@@ -28,8 +28,11 @@ def four_panels(layout: RunLayout, path: Path) -> None:
             _panel(axes, name, steps, probes)
         figure.suptitle(layout.root.name)
         temporary = path.with_suffix(".tmp")
-        figure.savefig(temporary, dpi=110, format="png")
-    temporary.replace(path)
+        try:
+            figure.savefig(temporary, dpi=110, format="png")
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def _panel(axes: Axes, name: str, steps: pd.DataFrame, probes: pd.DataFrame) -> None:

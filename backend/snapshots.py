@@ -33,8 +33,11 @@ def write_snapshots(recorder: RunRecorder, step: int, result: ProbeResult) -> No
         ):
             path.parent.mkdir(exist_ok=True)
             temporary = path.with_suffix(".tmp")
-            frame.to_parquet(temporary, index=False)
-            temporary.replace(path)
+            try:
+                frame.to_parquet(temporary, index=False)
+                temporary.replace(path)
+            finally:
+                temporary.unlink(missing_ok=True)
     except OSError as error:
         recorder.warn(f"snapshot of step {step} not written: {error}. Training goes on.")
 
