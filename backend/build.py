@@ -42,13 +42,15 @@ def load_weights(module: SeqSetVAEModule, path: Path) -> list[str]:
     """Take over every weight that fits by name and shape (`--init_from`); returns the names that did not.
 
     Raises:
-        InputError: nothing fits: another vocabulary or other sizes.
+        InputError: less than half of its encoder fits: another vocabulary or other sizes.
     """
     given = load_checkpoint(path)["state_dict"]
     own = module.state_dict()
     fitting = {name: value for name, value in given.items() if name in own and own[name].shape == value.shape}
-    if not any(name.startswith("net.encoder") for name in fitting):
-        raise InputError(f"{path}: no encoder weight fits this model; is it of other sizes or another vocabulary?")
+    encoder = [name for name in given if name.startswith("net.encoder")]
+    fits = sum(given[name].numel() for name in encoder if name in fitting)
+    if 2 * fits < sum(given[name].numel() for name in encoder) or not encoder:
+        raise InputError(f"{path}: the encoder's weights do not fit this model; is it of other sizes or another vocabulary?")
     module.load_state_dict(fitting, strict=False)
     return sorted(set(own) - set(fitting))
 

@@ -105,7 +105,8 @@ class Saving(L.Callback):
         self.writer.save(trainer, "last")
         self.writer.save(trainer, "final", scores)
         shown = ", ".join(f"{name} {value:.4g}" for name, value in scores.items() if value is not None)
-        print(f"finished {recorder.layout.root} at step {step:,}; whole validation split: {shown}", flush=True)
+        if trainer.is_global_zero:
+            print(f"finished {recorder.layout.root} at step {step:,}; whole validation split: {shown}", flush=True)
         self.finished = True
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:

@@ -87,7 +87,7 @@ def test_weights_that_fit_are_taken_and_the_rest_is_named(run, stays):
     fresh = load_weights(build_module(config, data, 1), path)
     assert {name.split(".")[2] for name in fresh if "encoder" in name} <= {"blocks", "pools", "posteriors", "priors"}
     assert any("blocks.1" in name for name in fresh) and not any("blocks.0" in name for name in fresh if "encoder" in name)
-    with pytest.raises(InputError, match="no encoder weight fits"):
+    with pytest.raises(InputError, match="the encoder's weights do not fit"):
         load_weights(build_module(build_config({"width": 40}, base=build_config(sizes)), data, 1), path)
 
 
