@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,6 +35,8 @@ class Batch:
     """[S] index into the batch's stays; sets lie stay by stay in time order"""
     position_of_set: Tensor
     """[S] 0, 1, ... within its stay"""
+    last_set: Tensor
+    """[P] the stay's last set"""
     label: Tensor
     """[P] outcome, NaN where unknown"""
     row: Tensor
@@ -79,19 +82,10 @@ class Batch:
         return grid.flatten(0, 1)[self.slot_of_set]
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> "Batch":
-        own = {f.name: change(x) for f in fields(self) if isinstance(x := getattr(self, f.name), Tensor)}
-        buckets = tuple(
-            replace(
-                b,
-                index=None if b.index is None else change(b.index),
-                observed=None if b.observed is None else change(b.observed),
-            )
-            for b in self.buckets
-        )
-        return replace(self, **own, buckets=buckets)  # type: ignore[arg-type]
+        return replace(self, **_tensors(self, change), buckets=tuple(replace(b, **_tensors(b, change)) for b in self.buckets))
 
-    def to(self, device: str | torch.device, non_blocking: bool = False) -> "Batch":
-        """The same batch on another device (Lightning calls this)."""
+    def to(self, device: str | torch.device, non_blocking: bool = True) -> "Batch":
+        """The same batch on another device (Lightning calls this); copies from page-locked memory do not wait."""
         return self._map(lambda x: x.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> "Batch":
@@ -103,6 +97,10 @@ def ranges(starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """start, start+1, ... for every (start, count), end to end, without a loop."""
     ends = np.cumsum(counts)
     return np.arange(ends[-1] if len(ends) else 0) + np.repeat(starts - (ends - counts), counts)
+
+
+def _tensors(of: Batch | Bucket, change: Callable[[Tensor], Tensor]) -> dict[str, Any]:
+    return {f.name: change(x) for f in fields(of) if isinstance(x := getattr(of, f.name), Tensor)}
 
 
 class StayDataset(Dataset):
@@ -193,6 +191,7 @@ def _collate(
         gap=torch.from_numpy(gap),
         stay_of_set=torch.from_numpy(stay),
         position_of_set=torch.from_numpy(ranges(np.zeros_like(count), count)),
+        last_set=torch.from_numpy(np.cumsum(count) - 1),
         label=torch.from_numpy(labels.copy()),
         row=torch.from_numpy(rows),
         set_row=torch.from_numpy(sets),

@@ -22,8 +22,9 @@ def bucket_width(sizes: np.ndarray) -> np.ndarray:
 class Bucket:
     """Sets of nearly one size: events [start, stop) of the batch as a dense [count, width] block.
 
-    `index` [count, width] points into the block's own events and `observed` [count, width] is True at real ones; both
-    are None when every set fills the width, and the block is then a plain view.
+    `index` [count, width] points into the block's own events, `observed` [count, width] is True at real ones and `real`
+    [stop - start] says where those lie in the flattened block; all three are None when every set fills the width, and the
+    block is then a plain view.
     """
 
     start: int
@@ -32,6 +33,7 @@ class Bucket:
     width: int
     index: Tensor | None
     observed: Tensor | None
+    real: Tensor | None
 
     def pad(self, own: Tensor) -> Tensor:
         """This bucket's events [stop - start, ...] (see `Batch.by_bucket`) to dense [count, width, ...]."""
@@ -42,7 +44,7 @@ class Bucket:
     def flat(self, dense: Tensor) -> Tensor:
         """Dense [count, width, ...] back to this bucket's events, padding dropped."""
         rows = dense.flatten(0, 1)
-        return rows if self.observed is None else rows[self.observed.flatten()]
+        return rows if self.real is None else rows[self.real]
 
 
 def make_buckets(size: np.ndarray, width: np.ndarray) -> Iterator[Bucket]:
@@ -52,10 +54,11 @@ def make_buckets(size: np.ndarray, width: np.ndarray) -> Iterator[Bucket]:
     for first, last in zip(edges, [*edges[1:], len(width)], strict=True):
         own, wide = size[first:last], int(width[first])
         start = int(ends[first] - size[first])
-        index = observed = None
+        index = observed = real = None
         if (own != wide).any():
             place = np.arange(wide)
             mask = place < own[:, None]
             index = torch.from_numpy(np.where(mask, (np.cumsum(own) - own)[:, None] + place, 0))
             observed = torch.from_numpy(mask)
-        yield Bucket(start, int(ends[last - 1]), int(last - first), wide, index, observed)
+            real = torch.from_numpy(np.flatnonzero(mask))
+        yield Bucket(start, int(ends[last - 1]), int(last - first), wide, index, observed, real)

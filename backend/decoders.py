@@ -1,13 +1,13 @@
 """From a state per set to a loss on the set and to reconstructed values: `likelihood` and `chamfer` behind one interface."""
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from backend.batches import Batch, Bucket
-from backend.layers import FeedForward, FullSetBlock
+from backend.layers import FeedForward, FullSetBlock, in_full_precision
 from backend.loss import gaussian_nll
 from shared.config import LossConfig, ModelConfig
 
@@ -15,13 +15,11 @@ MIN_VARIANCE = 0.01
 """Floor of a decoded variance, in squared standard deviations: a value known exactly cannot fake unbounded likelihood."""
 
 
-class Reconstruction:
+class Reconstruction(NamedTuple):
     """Decoded values of the observed events: `mean` [E] and `std` [E] in standard deviations; std None if not modelled."""
 
-    def __init__(self, mean: Tensor, std: Tensor | None, presence_logit: Tensor | None) -> None:
-        self.mean = mean
-        self.std = std
-        self.presence_logit = presence_logit
+    mean: Tensor
+    std: Tensor | None
 
 
 class Decoder(Protocol):
@@ -54,7 +52,7 @@ class LikelihoodDecoder(nn.Module):
 
     def _parameters_of(self, state_SW: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Presence logits [S, V], and mean [E] and log variance [E] of each observed event."""
-        presence, mean, raw = self.head(self.norm(self.body(state_SW))).float().unflatten(-1, (3, -1)).unbind(1)
+        presence, mean, raw = in_full_precision(self.head, self.norm(self.body(state_SW))).unflatten(-1, (3, -1)).unbind(1)
         at = (batch.set_of_event, batch.variable)
         return presence, mean[at], (MIN_VARIANCE + F.softplus(raw[at])).log()
 
@@ -77,9 +75,9 @@ class LikelihoodDecoder(nn.Module):
         return what.index_add(0, batch.set_of_event, value)
 
     def reconstruct(self, state_SW: Tensor, batch: Batch, embedding_VD: Tensor) -> Reconstruction:
-        """Mean and standard deviation of each observed event, and presence logits [S, V]."""
-        presence, mean, logvar = self._parameters_of(state_SW, batch)
-        return Reconstruction(mean, (0.5 * logvar).exp(), presence)
+        """Mean and standard deviation of each observed event."""
+        _, mean, logvar = self._parameters_of(state_SW, batch)
+        return Reconstruction(mean, (0.5 * logvar).exp())
 
 
 class ChamferDecoder(nn.Module):
@@ -106,7 +104,7 @@ class ChamferDecoder(nn.Module):
         for block in self.blocks:
             x = block(x, batch)
         x = self.norm(x)
-        return F.normalize(self.direction(x).float(), dim=-1), self.magnitude(x).float().squeeze(-1)
+        return F.normalize(in_full_precision(self.direction, x), dim=-1), in_full_precision(self.magnitude, x).squeeze(-1)
 
     def loss(self, state_SW: Tensor, batch: Batch, embedding_VD: Tensor) -> Tensor:
         """Weighted Chamfer distance of each set, [S]: direction (1 - cosine), magnitude (absolute), full (squared)."""
@@ -121,7 +119,8 @@ class ChamferDecoder(nn.Module):
         return self.loss(state_SW, batch, embedding_VD)
 
     def _chamfer(self, bucket: Bucket, point: Tensor, size: Tensor, target: Tensor, value: Tensor) -> Tensor:
-        cosine = bucket.pad(point) @ bucket.pad(target).transpose(1, 2)
+        with torch.autocast(point.device.type, enabled=False):
+            cosine = bucket.pad(point) @ bucket.pad(target).transpose(1, 2)
         r, t = bucket.pad(size)[:, :, None], bucket.pad(value)[:, None, :]
         full = r.square() + t.square() - 2 * r * t * cosine
         total = torch.zeros(bucket.count, device=cosine.device)
@@ -141,7 +140,7 @@ class ChamferDecoder(nn.Module):
                 cosine = cosine.masked_fill(~bucket.observed[:, None, :], -torch.inf)
             nearest = cosine.argmax(dim=-1)
             means.append(bucket.flat(bucket.pad(sizes).gather(1, nearest)))
-        return Reconstruction(torch.cat(means), None, None)
+        return Reconstruction(torch.cat(means), None)
 
 
 def both_ways(cost: Tensor, observed: Tensor | None) -> Tensor:

@@ -21,6 +21,12 @@ def segment_softmax(score_NH: Tensor, segment_N: Tensor, segments: int) -> Tenso
     return weight / total[segment_N]
 
 
+def in_full_precision(module: nn.Module, x: Tensor) -> Tensor:
+    """`module(x)` in fp32, also inside autocast: for the few small layers whose rounding would be seen in a figure."""
+    with torch.autocast(x.device.type, enabled=False):
+        return module(x.float())
+
+
 class FeedForward(nn.Module):
     """Pre-norm residual feed-forward, `x + W2 gelu(W1 norm(x))`."""
 
@@ -136,7 +142,10 @@ class InducedSetBlock(nn.Module):
 
 
 class AttentionPool(nn.Module):
-    """One vector per segment: heads of a learned query over its members (pooling by multihead attention)."""
+    """One vector per segment: heads of a learned query over its members (pooling by multihead attention).
+
+    Sums are in fp32: added one by one in bf16, a thousand weights of a thousandth make a half.
+    """
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -150,7 +159,7 @@ class AttentionPool(nn.Module):
         normed = self.norm(x_NW)
         weight_NH = segment_softmax(self.score(normed).float(), segment_N, segments)
         value_NHK = self.value(normed).unflatten(-1, (self.heads, -1))
-        weighted = (value_NHK * weight_NH[..., None].to(value_NHK.dtype)).flatten(1)
+        weighted = (value_NHK.float() * weight_NH[..., None]).flatten(1)
         return weighted.new_zeros(segments, weighted.shape[1]).index_add(0, segment_N, weighted)
 
 

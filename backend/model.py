@@ -6,13 +6,22 @@ import torch
 from torch import Tensor, nn
 
 from backend.batches import Batch
-from backend.decoders import ChamferDecoder, Decoder, LikelihoodDecoder, Reconstruction
-from backend.layers import AttentionPool, CausalBlock, FeedForward, FullSetBlock, InducedSetBlock, TimeEncoding
+from backend.decoders import ChamferDecoder, Decoder, LikelihoodDecoder
+from backend.layers import (
+    AttentionPool,
+    CausalBlock,
+    FeedForward,
+    FullSetBlock,
+    InducedSetBlock,
+    TimeEncoding,
+    in_full_precision,
+)
 from backend.loss import Gaussian, kl_per_dim
 from shared.config import LossConfig, ModelConfig
 
-
 VALUE_HIDDEN = 32
+MEASURED_VARIABLES = 256
+"""Largest vocabulary whose grids of sets and variables go to the classifier unasked: they take about 240 bytes a cell."""
 
 
 @dataclass(frozen=True)
@@ -74,9 +83,9 @@ class SetEncoder(nn.Module):
         z: list[Tensor] = []
         posteriors, priors = [], []
         for level, (head, summary) in enumerate(zip(self.posteriors, reversed(summaries), strict=True)):
-            posterior = Gaussian(*head(torch.cat([summary, *z], dim=-1)).float().chunk(2, dim=-1))
+            posterior = Gaussian(*in_full_precision(head, torch.cat([summary, *z], dim=-1)).chunk(2, dim=-1))
             standard = Gaussian(torch.zeros_like(posterior.mu), torch.zeros_like(posterior.mu))
-            prior = Gaussian(*self.priors[level - 1](torch.cat(z, -1)).float().chunk(2, -1)) if level else standard
+            prior = Gaussian(*in_full_precision(self.priors[level - 1], torch.cat(z, -1)).chunk(2, -1)) if level else standard
             z.append(posterior.sample() if sample else posterior.mu)
             posteriors.append(posterior)
             priors.append(prior)
@@ -119,7 +128,10 @@ class Classifier(nn.Module):
 
     def __init__(self, config: ModelConfig, variables: int) -> None:
         super().__init__()
-        self.measured = Measurements(config, variables) if config.classifier_measurements else None
+        wanted = config.classifier_measurements
+        if wanted is None:
+            wanted = variables <= MEASURED_VARIABLES
+        self.measured = Measurements(config, variables) if wanted else None
         self.pool = AttentionPool(config.width, config.transformer_heads)
         self.body = FeedForward(config.width, dropout=config.dropout)
         self.head = nn.Sequential(nn.LayerNorm(config.width), nn.Dropout(config.dropout), nn.Linear(config.width, 1))
@@ -131,7 +143,7 @@ class Classifier(nn.Module):
         else:
             along, overall = self.measured(batch)
             pooled = overall + self.pool(state_SW + along, batch.stay_of_set, batch.stays)
-        return self.head(self.body(pooled)).squeeze(-1)
+        return in_full_precision(self.head, self.body(pooled)).squeeze(-1)
 
 
 class Measurements(nn.Module):
@@ -149,8 +161,7 @@ class Measurements(nn.Module):
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Both views of a batch."""
         carried = carried_forward(batch, self.variables)
-        last_set = torch.bincount(batch.stay_of_set, minlength=batch.stays).cumsum(0) - 1
-        overall = torch.cat([carried[last_set], summarised(batch, self.variables)], dim=-1)
+        overall = torch.cat([carried[batch.last_set], summarised(batch, self.variables)], dim=-1)
         return self.along(carried.asinh()), self.overall(overall.asinh())
 
 
@@ -223,10 +234,6 @@ class SeqSetVAE(nn.Module):
     def reconstruction_loss(self, z_SD: Tensor, state_SW: Tensor, batch: Batch) -> Tensor:
         """Loss of every set, [S]: nats for the likelihood decoder."""
         return self.decoder.loss(self.decoder_state(z_SD, state_SW), batch, self.encoder.embed.table)
-
-    def reconstruct(self, z_SD: Tensor, state_SW: Tensor, batch: Batch) -> Reconstruction:
-        """Decoded values of the observed events."""
-        return self.decoder.reconstruct(self.decoder_state(z_SD, state_SW), batch, self.encoder.embed.table)
 
     def classify(self, state_SW: Tensor, batch: Batch) -> Tensor:
         """Outcome logits [P]."""

@@ -59,9 +59,10 @@ class ModelConfig(Group):
     decoder_input: Literal["state", "latent"] = Field(
         default="state", description="what is decoded: the causal state over sampled latents, or the set's own latent alone"
     )
-    classifier_measurements: bool = Field(
-        default=True,
-        description="classifier also reads the measurements: last value of each variable, and its summary over the stay",
+    classifier_measurements: bool | None = Field(
+        default=None,
+        description="classifier also reads the measurements: last value of each variable, and its summary over the stay "
+        "('none': on up to 256 variables)",
     )
 
 

@@ -65,7 +65,7 @@ def test_commands_run_in_the_order_in_which_they_stand(desk):
         if words[2] == "dashboard":
             serves(words, desk, environment)
         else:
-            done = subprocess.run(words, cwd=desk, env=environment, capture_output=True, text=True)
+            done = subprocess.run(words, check=False, cwd=desk, env=environment, capture_output=True, text=True)
             assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
     assert list((desk / "runs").glob("*/checkpoints/last.valid.eval.json"))
 
@@ -86,7 +86,9 @@ def serves(words: list[str], desk: Path, environment: dict[str, str]) -> None:
 def test_the_callback_example_runs_as_it_stands(tmp_path):
     (example,) = [block for kind, block in BLOCKS if kind == "python"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, "-c", example], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", example], check=False, cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     assert '"finished"' in (tmp_path / "runs/my-vae/run.json").read_text()
     assert len((tmp_path / "runs/my-vae/metrics.jsonl").read_text().splitlines()) == 64
