@@ -1,6 +1,5 @@
-"""The posterior monitor on somebody else's module and trainer, and on failing disks, NaN and collapse."""
+"""The posterior monitor on somebody else's module and trainer: one callback line gives a run directory."""
 
-import shutil
 from pathlib import Path
 
 import lightning as L
@@ -10,12 +9,10 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from backend.monitor import PosteriorMetricsMonitor
-from backend.recorder import Alarm, RunRecorder
 from shared.collapse import judge
 from shared.layout import RunLayout
-from shared.reader import Health, JsonlTail, read_status
-from shared.schema import RunInfo
-from tests.tiny_runs import attempt, evaluations, events, info, metrics, newest, rows, start, stays
+from shared.reader import Health, read_status
+from tests.tiny_runs import evaluations, events, info, metrics, stays
 
 __all__ = ["stays"]
 FEATURES, LATENT = 12, 3
@@ -179,180 +176,3 @@ def test_resumed_by_its_owner(tmp_path):
     again.fit(PlainVAE(), data(), ckpt_path=tmp_path / "own.ckpt", weights_only=False)
     assert [row["step"] for row in metrics(RunLayout(folder))] == list(range(1, 33))
     assert [session.from_step for session in info(RunLayout(folder)).sessions] == [0, 16]
-
-
-def test_nan_is_an_alarm_at_once_and_training_goes_on(stays, tmp_path, monkeypatch, capsys):
-    from backend.lit import SeqSetVAEModule
-
-    original = SeqSetVAEModule.objective
-
-    def poisoned(self, batch, encoded):
-        loss, parts, logit = original(self, batch, encoded)
-        if self.training and self.global_step == 4:
-            parts = parts.clone()
-            parts[0] = torch.nan
-        return loss, parts, logit
-
-    monkeypatch.setattr(SeqSetVAEModule, "objective", poisoned)
-    run = start(stays, tmp_path, max_steps=9, update_frequency=8)
-    table = metrics(run)
-    assert [row["step"] for row in table] == list(range(1, 10))
-    assert table[4]["loss"] is None and table[4]["nonfinite"] == ["loss"]
-    alarm = events(run, "verdict")[0]
-    assert (alarm["step"], alarm["data"]["verdict"], alarm["data"]["severity"]) == (5, "nonfinite", "alarm")
-    assert "NaN or infinity" in capsys.readouterr().err
-
-
-def test_nan_weights_do_not_stop_training(stays, tmp_path, monkeypatch):
-    from backend.lit import SeqSetVAEModule
-
-    original = SeqSetVAEModule.objective
-
-    def poisoned(self, batch, encoded):
-        loss, parts, logit = original(self, batch, encoded)
-        bad = self.training and self.global_step == 4
-        return (loss * torch.nan if bad else loss), parts, logit
-
-    monkeypatch.setattr(SeqSetVAEModule, "objective", poisoned)
-    run = start(stays, tmp_path, max_steps=9, update_frequency=8, plot_frequency=8)
-    assert "nonfinite" in metrics(run)[-1]
-    assert evaluations(run, "probe")[0]["nonfinite"]
-
-
-def test_a_vanished_folder_warns_once_and_training_goes_on(stays, tmp_path, monkeypatch, capsys):
-    from backend.callbacks import StepLog
-
-    original = StepLog._commit
-
-    def removing(self, trainer, module, batches):
-        if trainer.global_step == 6:
-            shutil.rmtree(self.recorder.layout.root)
-        original(self, trainer, module, batches)
-
-    monkeypatch.setattr(StepLog, "_commit", removing)
-    assert attempt(stays, tmp_path) == 0
-    said = capsys.readouterr()
-    assert said.err.count("WARNING: cannot write") == 1
-    assert "lines could not be written and are lost" in said.err, "at the end it is said what is gone"
-    assert "finished" in said.out
-
-
-def test_one_cause_is_said_once(capsys):
-    alarm = Alarm()
-    for name in ("metrics", "events", "checkpoint"):
-        alarm(f"cannot write {name}")
-    assert capsys.readouterr().err.count("WARNING") == 1
-    alarm.quiet_for = 0
-    alarm("lost")
-    assert "lost" in capsys.readouterr().err
-
-
-def test_standard_and_fast_presets(stays, tmp_path):
-    for out, options, expected in (
-        ("fast", {"fast_detection": True}, (100, 1000)),
-        ("standard", {}, (200, 2000)),
-        ("given", {"fast_detection": True, "update_frequency": 7, "plot_frequency": 9}, (7, 9)),
-    ):
-        assert preset(options) == expected, out
-
-
-def preset(options: dict[str, object]) -> tuple[int, int]:
-    from types import SimpleNamespace
-    from unittest.mock import patch
-
-    from backend import train
-    from shared.config import build_config
-
-    job = SimpleNamespace(config=build_config(options), recorder=None, valid_set=None)
-    with patch.object(train, "StayProbe"):
-        monitor = train.posterior_monitor(job)
-    return monitor.update_frequency, monitor.plot_frequency
-
-
-def test_monitoring_off_leaves_losses_and_no_posterior(stays, tmp_path):
-    run = start(stays, tmp_path, disable_metrics_monitoring=True, max_steps=4)
-    table = metrics(run)
-    assert "loss" in table[-1] and "mi_gauss" not in table[-1] and "active_units" not in table[-1]
-    assert not evaluations(run, "probe")
-    assert not (run.root / "posterior").exists()
-
-
-def test_snapshots_of_the_fixed_probe(stays, tmp_path):
-    import pandas as pd
-
-    run = start(stays, tmp_path, max_steps=8, levels=2, plot_frequency=4, log_dir=str(tmp_path / "pictures"))
-    for kind in ("posterior", "latents", "reconstruction"):
-        assert [step for step, _ in run.snapshots(kind)] == [4, 8]
-    posterior, latents, reconstruction = (pd.read_parquet(p(8)) for p in (run.posterior, run.latents, run.reconstruction))
-    assert posterior[["level", "dim"]].to_numpy().tolist() == [[level, d] for level in range(2) for d in range(4)]
-    row = evaluations(run, "probe")[-1]
-    assert posterior["kl"].sum() == pytest.approx(row["kl"], rel=1e-4)
-    first = pd.read_parquet(run.latents(4))
-    assert first["set_row"].tolist() == latents["set_row"].tolist(), "the same sets every time"
-    assert len(latents["mu"][0]) == 8
-    error = (reconstruction["reconstructed"] - reconstruction["observed"]).to_numpy()
-    assert error == pytest.approx(reconstruction["error"].to_numpy(), abs=1e-3, nan_ok=True)
-    assert reconstruction.groupby("variable", observed=True)["observed"].median()["HR"] > 30, "in beats per minute"
-    assert [path.name for path in sorted((tmp_path / "pictures").iterdir())] == [
-        "posterior-000000004.png",
-        "posterior-000000008.png",
-    ]
-
-
-def test_probing_keeps_to_its_time_budget(tmp_path):
-    clock = [0.0]
-    monitor = PosteriorMetricsMonitor(
-        update_frequency=1, time_budget=0.02, recorder=recorder_in(tmp_path), probe=lambda m: None
-    )
-    probes = []
-
-    def probe(module):
-        probes.append(clock[0])
-        clock[0] += 1.0
-        return result()
-
-    monitor.probe = probe
-    import backend.monitor as monitor_module
-
-    real = monitor_module.time.monotonic
-    monitor_module.time.monotonic = lambda: clock[0]
-    try:
-        module = PlainVAE()
-        monitor.on_train_start(L.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False), module)
-        for _ in range(1000):
-            clock[0] += 0.5
-            monitor._step += 1
-            monitor._run_probe(probe, module)
-    finally:
-        monitor_module.time.monotonic = real
-    assert len(probes) / clock[0] <= 0.02 + 1 / clock[0]
-    assert len(probes) >= 9
-
-
-def result():
-    import pandas as pd
-
-    from backend.snapshots import ProbeResult
-
-    return ProbeResult({"kl": 1.0, "mi_gauss": 1.0, "active_ratio": 1.0, "patients": 99}, *([pd.DataFrame({"a": [1]})] * 3))
-
-
-def recorder_in(tmp_path: Path) -> RunRecorder:
-    return RunRecorder(RunLayout(tmp_path), RunInfo(name="x", config={}))
-
-
-def test_tail_of_the_run_is_readable_while_it_grows(stays, tmp_path, monkeypatch):
-    """A reader that follows a run sees each step once, in order."""
-    seen: list[int] = []
-    tails: dict[Path, JsonlTail] = {}
-    original = RunRecorder.commit
-
-    def commit(self, step):
-        original(self, step)
-        tail = tails.setdefault(self.layout.metrics, JsonlTail(self.layout.metrics))
-        seen.extend(row["step"] for row in tail.read())
-
-    monkeypatch.setattr(RunRecorder, "commit", commit)
-    start(stays, tmp_path, max_steps=6)
-    assert seen == [1, 2, 3, 4, 5, 6]
-    assert rows(newest(tmp_path).events)

@@ -16,7 +16,6 @@ import pandas as pd
 import pytest
 
 from backend.__main__ import main
-from backend.store import PreparedDataset
 from shared.config import TrainConfig, group_of_option
 from shared.layout import RunLayout
 from shared.reader import Health, read_status
@@ -277,36 +276,3 @@ def test_output_to_a_file_has_lines_with_rate_and_time_left(stays, tmp_path):
     assert re.search(r"step \d+ of [\d,]+, epoch \d+\.\d\d, \d+\.\d stays/s, \d+.* left\n", text)
     assert "\x1b[" not in text
     assert info(run).state == "interrupted"
-
-
-def test_evaluate_prints_json_alone_and_writes_it(stays, tmp_path, capsys):
-    run = start(stays, tmp_path)
-    final = next(run.checkpoints.glob("final_*.ckpt"))
-    capsys.readouterr()
-    assert main(["evaluate", str(final), "--data", str(stays), "--split", "valid"]) == 0
-    report = json.loads(capsys.readouterr().out)
-    written = final.with_name(f"{final.stem}.valid.eval.json")
-    assert json.loads(written.read_text()) == report
-    whole = next(row for row in evaluations(run, "validation") if row.get("full"))
-    for name, value in report["scores"].items():
-        assert value == pytest.approx(whole[name], rel=1e-4), name
-    assert report["same_data_as_training"] and report["simulated"] and report["step"] == 17
-    assert main(["evaluate", str(final), "--split", "test", "--output", str(tmp_path / "test.json")]) == 0
-    assert json.loads((tmp_path / "test.json").read_text())["scores"]["stays"] == len(
-        PreparedDataset.open(stays).split_indices("test")
-    )
-
-
-def test_evaluate_refuses_what_does_not_fit(stays, tmp_path, capsys):
-    run = start(stays, tmp_path, max_steps=1)
-    final = next(run.checkpoints.glob("final_*.ckpt"))
-    (tmp_path / "no.ckpt").write_text("x")
-    for words, said in (
-        ([str(tmp_path / "missing.ckpt")], "no such checkpoint"),
-        ([str(tmp_path / "no.ckpt")], "not a"),
-        ([str(final), "--data", str(tmp_path)], "dataset.json"),
-        ([str(final), "--batch_size", "0"], "--batch_size"),
-        ([str(final), "--output", str(tmp_path / "no" / "where.json")], "cannot be written"),
-    ):
-        assert main(["evaluate", *words]) == 2, words
-        assert said in capsys.readouterr().err, words
