@@ -9,6 +9,7 @@ import torch
 
 from backend.batches import StayDataset
 from backend.checkpoints import AtomicCheckpointIO, load_checkpoint
+from backend.layers import FeedForward
 from backend.lit import SeqSetVAEModule
 from backend.store import PreparedDataset
 from shared.config import TrainConfig, build_config
@@ -24,8 +25,19 @@ def build_module(config: TrainConfig, data: PreparedDataset, total_steps: int) -
     weight = (known - positive) / positive if positive else 1.0
     module = SeqSetVAEModule(config, modelled, embeddings(data), total_steps=total_steps, positive_weight=weight)
     if config.trainer.compile_model:
-        module.net.compile(dynamic=True)
+        compile_dense_parts(module.net)
     return module
+
+
+def compile_dense_parts(net: torch.nn.Module, backend: str = "inductor") -> None:
+    """torch.compile for the row-wise blocks (feed-forwards, heads, embeddings), which are most of the arithmetic.
+
+    They see flat rows only, so that one graph serves every batch. Attention works on blocks whose shapes change with every
+    batch and stays with PyTorch's own fused kernels: compiled whole, the network would be compiled anew all the time.
+    """
+    for part in net.modules():
+        if isinstance(part, FeedForward | torch.nn.Sequential):
+            part.compile(dynamic=True, backend=backend)
 
 
 def embeddings(data: PreparedDataset) -> torch.Tensor | None:

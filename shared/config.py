@@ -119,7 +119,7 @@ class TrainerConfig(Group):
     precision: Literal["auto", "32", "bf16-mixed", "16-mixed"] = Field(
         default="auto", description="auto: bf16-mixed where the GPU has it, else 16-mixed; 32 on a CPU"
     )
-    compile_model: bool = Field(default=False, description="torch.compile the network")
+    compile_model: bool = Field(default=False, description="torch.compile the row-wise blocks (minutes at the first step)")
     val_check_interval: float = Field(default=0.1, gt=0, le=1, description="validate every this share of an epoch")
     limit_val_batches: float = Field(default=0.1, gt=0, le=1, description="share of validation stays used while training")
     early_stopping_patience: int = Field(

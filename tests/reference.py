@@ -159,7 +159,9 @@ def summary(stay: Stay, variables: int) -> Tensor:
 def loss(module: SeqSetVAEModule, stays: list[Stay], sample: bool = False) -> tuple[Tensor, Tensor]:
     """(total loss, outcome logits [P]) of stays, looping over each stay and each set."""
     net, config = module.net, module.config
-    recon, kls, logits = [], [], []
+    recon: list[Tensor] = []
+    kls: list[Tensor] = []
+    logits: list[Tensor] = []
     for stay in stays:
         z, kl = zip(*(encode_set(net, variable, value, sample) for variable, value in stay.sets), strict=True)
         latents = torch.stack(z)

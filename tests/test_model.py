@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from backend.build import compile_dense_parts
+from backend.layers import AttentionPool, FeedForward
 from backend.lit import SeqSetVAEModule
 from backend.model import carried_forward
 from shared.config import TrainConfig, build_config
@@ -144,6 +146,51 @@ def test_a_batch_without_labels_gives_a_finite_loss_and_no_outcome_gradient():
     module.training_step(batch_of(data), 0)["loss"].backward()
     assert all(p.grad.isfinite().all() for p in module.parameters())
     assert sum(p.grad.abs().sum() for p in module.net.classifier.parameters()) == 0
+
+
+def test_compiled_parts_are_really_compiled_and_compute_the_same():
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    plain, compiled = build(), build()
+    compile_dense_parts(compiled.net, backend="eager")
+    for rows in ([0, 1, 2], [3], [4, 5, 6, 7]):
+        batch = batch_of(cohort(stays=8), rows)
+        expected, got = (seeded(module).training_step(batch, 0)["loss"] for module in (plain, compiled))
+        torch.testing.assert_close(got, expected)
+    parts = sum(isinstance(part, FeedForward | torch.nn.Sequential) for part in compiled.net.modules())
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] >= parts
+
+
+def seeded(module):
+    torch.manual_seed(0)
+    return module
+
+
+@pytest.mark.parametrize("options", VARIANTS.values(), ids=VARIANTS)
+def test_half_precision_stays_near_full_precision(options):
+    module = build(**options)
+    batch = batch_of(cohort(stays=8))
+    losses = []
+    for half in (False, True):
+        module.zero_grad()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=half):
+            loss = seeded(module).training_step(batch, 0)["loss"]
+        loss.backward()
+        losses.append(loss.detach())
+        assert all(p.grad.isfinite().all() for p in module.parameters() if p.grad is not None)
+    torch.testing.assert_close(losses[1], losses[0], rtol=0.02, atol=0.02)
+
+
+def test_pooling_a_thousand_in_half_precision_keeps_their_mean():
+    pool = AttentionPool(4, 2)
+    with torch.no_grad():
+        pool.score.weight.zero_()
+        pool.value.weight.zero_()
+        pool.value.bias.fill_(1.0)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            pooled = pool(torch.randn(2000, 4), torch.zeros(2000, dtype=torch.long), 1)
+    assert pooled.dtype == torch.float32
+    torch.testing.assert_close(pooled, torch.ones(1, 4), rtol=1e-3, atol=1e-3)
 
 
 def test_constant_variables_cannot_fake_likelihood():

@@ -34,8 +34,12 @@ def main(argv: list[str]) -> None:
     options = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as folder:
         rows = [one_seed(seed, Path(folder)) for seed in options.seeds]
-    figures = {name: mean(float(row[name]) for row in rows) for name in ("auroc", "auprc")}
-    report("physionet_mortality", rows, {**figures, "longest_s": max(float(row["train_s"]) for row in rows), "seeds": len(rows)})
+    figures = {name: mean(row[name] for row in rows) for name in ("auroc", "auprc")}
+    report(
+        "physionet_mortality",
+        [dict(row) for row in rows],
+        {**figures, "longest_s": max(row["train_s"] for row in rows), "seeds": len(rows)},
+    )
 
 
 def one_seed(seed: int, folder: Path) -> dict[str, float]:

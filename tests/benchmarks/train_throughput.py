@@ -56,7 +56,8 @@ def against_loop(data: PreparedDataset, batch_sizes: list[int], threads: int) ->
     """Wall clock of every batch size against the loop over the same stays, in turns."""
     torch.set_num_threads(threads)
     module, loop = build_module(build_config({}), data, 100), build_module(build_config({}), data, 100)
-    rows, ratios = [], {}
+    rows: list[dict[str, object]] = []
+    speeds, ratios = [], {}
     for size in batch_sizes:
         batches = batches_of(data, module, size, max(32 // size, 1))
         stays = [reference.split(batch) for batch in batches]
@@ -67,18 +68,18 @@ def against_loop(data: PreparedDataset, batch_sizes: list[int], threads: int) ->
             ours.append(timed(fast, batches, time.perf_counter))
             theirs.append(timed(slow, stays[:1], time.perf_counter) * len(batches))
         count = sum(batch.stays for batch in batches)
+        speeds.append(count / median(ours))
         ratios[size] = median(t / o for t, o in zip(theirs, ours, strict=True))
         rows.append(
             {
                 "batch": size,
-                "stays/s": count / median(ours),
+                "stays/s": speeds[-1],
                 "ms per stay": 1000 * median(ours) / count,
                 "loop, ms per stay": 1000 * median(theirs) / count,
                 "ratio": ratios[size],
             }
         )
-    first = rows[0]["stays/s"]
-    relative = {str(row["batch"]): row["stays/s"] / first for row in rows}
+    relative = {str(size): speed / speeds[0] for size, speed in zip(batch_sizes, speeds, strict=True)}
     figures = {"ratio_vs_loop": ratios.get(16, ratios[batch_sizes[-1]]), "relative_by_batch": relative, "threads": threads}
     report("train_throughput", rows, figures)
 
@@ -86,7 +87,8 @@ def against_loop(data: PreparedDataset, batch_sizes: list[int], threads: int) ->
 def older_sizes(data: PreparedDataset) -> None:
     """CPU seconds per stay at the older system's sizes, batch 16, one thread."""
     torch.set_num_threads(1)
-    rows, figures = [], {}
+    rows: list[dict[str, object]] = []
+    figures: dict[str, object] = {}
     for decoder in ("likelihood", "chamfer"):
         module = build_module(build_config({**OLDER, "decoder": decoder}), data, 100)
         batches = batches_of(data, module, 16, 2)
@@ -101,7 +103,7 @@ def older_sizes(data: PreparedDataset) -> None:
 def batches_of(data: PreparedDataset, module: SeqSetVAEModule, size: int, count: int) -> list[Batch]:
     """The first training stays, in batches."""
     dataset = StayDataset(data, "train", module.config.data)
-    return [dataset[dataset.rows[i * size : (i + 1) * size]] for i in range(count)]
+    return [dataset[dataset.rows[i * size : (i + 1) * size].tolist()] for i in range(count)]
 
 
 def stepper(module: SeqSetVAEModule) -> Callable[[Batch], None]:
