@@ -17,16 +17,15 @@ from shared.reader import read_record
 from shared.schema import RunInfo, Session, now
 
 
-def open_run(trainer: L.Trainer, module: L.LightningModule, folder: Path) -> RunRecorder:
-    """The recorder of `folder`; training from step 0 never writes over an older run but takes the next free number."""
+def open_run(trainer: L.Trainer, module: L.LightningModule, folder: Path, resumed: str | None = None) -> RunRecorder:
+    """The recorder of `folder`, or of the next free number when that holds an older run: none is ever written over.
+
+    Only the run whose name a checkpoint kept (`resumed`), beside `folder`, is gone on with.
+    """
     step = trainer.global_step
-    layout = RunLayout(folder)
-    number = 1
-    while step == 0 and layout.run_json.exists():
-        number += 1
-        layout = RunLayout(folder.with_name(f"{folder.name}-{number}"))
-    if number > 1:
-        print(f"{folder} holds an earlier run; this one goes to {layout.root}", file=sys.stderr)
+    layout = RunLayout(folder.with_name(resumed)) if resumed is not None and step > 0 else None
+    if layout is None or not layout.run_json.exists():
+        layout = _free_folder(folder)
     layout.root.mkdir(parents=True, exist_ok=True)
     info = read_record(layout.run_json, RunInfo) if layout.run_json.exists() else RunInfo(name=layout.root.name, config={})
     info.device = str(module.device)
@@ -42,6 +41,16 @@ def open_run(trainer: L.Trainer, module: L.LightningModule, folder: Path) -> Run
     recorder.begin(step)
     recorder.beat.phase = "training"
     return recorder
+
+
+def _free_folder(folder: Path) -> RunLayout:
+    layout, number = RunLayout(folder), 1
+    while layout.run_json.exists():
+        number += 1
+        layout = RunLayout(folder.with_name(f"{folder.name}-{number}"))
+    if number > 1:
+        print(f"{folder} holds an earlier run; this one goes to {layout.root}", file=sys.stderr)
+    return layout
 
 
 def logged_scalars(trainer: L.Trainer, outputs: Any) -> dict[str, Tensor | float]:

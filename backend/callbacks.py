@@ -90,7 +90,8 @@ class StepLog(L.Callback):
             beat.eta_s = max(beat.max_steps - step, 0) * (time.perf_counter() - self._began) / self._steps
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Validation is not step time."""
+        """Validation is not step time, and may be long: nothing waits for its end to be written."""
+        self.recorder.flush()
         self.recorder.beat.phase = "validating"
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

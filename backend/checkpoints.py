@@ -71,6 +71,7 @@ class CheckpointWriter:
     def save(self, trainer: L.Trainer, kind: Kind, metrics: dict[str, float | None] | None = None) -> None:
         """Write one checkpoint of `kind`; a full disk warns and training goes on."""
         started = time.perf_counter()
+        self.recorder.flush()
         step = trainer.global_step
         score = "" if kind != "best" else f"_{score_name(metrics or {})}"
         path = self.folder / ("last.ckpt" if kind == "last" else f"{kind}_step-{step:09d}{score}.ckpt")

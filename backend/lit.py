@@ -22,8 +22,8 @@ STEP_SCALARS = ("loss", "recon", "kl", "kl_loss", "prediction", "elbo", "weight_
 class SeqSetVAEModule(L.LightningModule):
     """Trains `SeqSetVAE`.
 
-    After each training step `posterior` holds (mu, logvar) [S, levels * D] of the batch, `prior` the conditional prior and
-    `posterior_kl` the KL between them: that is all the posterior monitor needs, of this module or any other.
+    After each training step `posterior` holds (mu, logvar) [S, levels * D] of the batch and `prior` the conditional prior:
+    that is all the posterior monitor needs, of this module or any other.
     """
 
     def __init__(
@@ -46,7 +46,6 @@ class SeqSetVAEModule(L.LightningModule):
         self.log_variance = nn.Parameter(torch.zeros(2)) if config.loss.loss_weighting == "dynamic" else None
         self.posterior: Gaussian | None = None
         self.prior: Gaussian | None = None
-        self.posterior_kl: Tensor | None = None
         self.grad_norm: Tensor | None = None
         self.validation: dict[str, float | None] = {}
         self.trained_steps = 0
@@ -62,14 +61,13 @@ class SeqSetVAEModule(L.LightningModule):
         zero = encoded.z.new_zeros(())
         recon = self.net.reconstruction_loss(encoded.z, state, batch).mean() if self.uses_decoder else zero
         kl_SD = encoded.kl()
-        self.posterior_kl = kl_SD.detach()
         kl = clamp_free_bits(kl_SD, config) if self.uses_decoder else zero
         logit = self.net.classify(state, batch) if self.uses_classifier else zero.expand(batch.stays)
         prediction = outcome_loss(logit, batch.label, config, self.positive_weight) if self.uses_classifier else zero
         bound = recon + beta_at(self.global_step or self.trained_steps, config) * kl
         w_recon, w_prediction, penalty = self._weights(zero)
         loss = w_recon * bound + w_prediction * prediction + penalty
-        raw = self.posterior_kl.sum(dim=1).mean()
+        raw = kl_SD.detach().sum(dim=1).mean()
         values = (loss, recon, raw, kl, prediction, -(recon + raw), w_recon, w_prediction)
         parts = torch.stack([x.detach().float() for x in values])
         return loss, parts, logit

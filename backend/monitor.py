@@ -81,6 +81,8 @@ class PosteriorMetricsMonitor(L.Callback):
         self.time_budget = time_budget
         self.warmup_steps = warmup_steps
         self._owns_recorder = recorder is None
+        self._run_name: str | None = None
+        """Folder of a run that this callback opened, kept in checkpoints: only that run is gone on with."""
         self._window = Window(window_size)
         self._window_state: dict[str, Any] | None = None
         self._judging: Judging | None = None
@@ -105,7 +107,8 @@ class PosteriorMetricsMonitor(L.Callback):
         if self._owns_recorder:
             if self.log_dir is None:
                 raise ValueError("PosteriorMetricsMonitor needs log_dir, the run directory to write")
-            self.recorder = open_run(trainer, pl_module, self.log_dir)
+            self.recorder = open_run(trainer, pl_module, self.log_dir, self._run_name)
+            self._run_name = self.recorder.layout.root.name
         assert self.recorder is not None
         self._judging = Judging(self.recorder, self.warmup_steps)
         self.recorder.on_nonfinite = self._judging.nonfinite
@@ -118,11 +121,17 @@ class PosteriorMetricsMonitor(L.Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """The window, so that a resumed run's figures go on as if nothing had happened."""
-        return self._window.state_dict()
+        return {**self._window.state_dict(), "run": self._run_name}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Kept until training starts and the device is known."""
-        self._window_state = state_dict
+        self._window_state = {name: value for name, value in state_dict.items() if name != "run"}
+        self._run_name = state_dict.get("run")
+
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Lines that wait for the device go to the disk first: a checkpoint is never ahead of its run's log."""
+        if self._owns_recorder and self.recorder is not None:
+            self.recorder.flush()
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int

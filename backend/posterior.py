@@ -1,6 +1,7 @@
 """Posterior statistics from raw (mu, logvar): pure functions and mergeable moments, for any VAE.
 
-Definitions follow Burda et al. 2016 (active units: on mu, never on a sampled z; unbiased variance) and the exact split
+All figures are relative to the prior, so that a conditional prior p(z_l | z_<l) needs no definitions of its own. They follow
+Burda et al. 2016 (active units: on mu, never on a sampled z; unbiased variance) and the exact split
 KL_j = mi_gauss_j + prior_gap_j. Nothing here looks at a loss: free bits or beta would hide the truth.
 """
 
@@ -11,9 +12,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from backend.loss import Gaussian, kl_per_dim
+from backend.loss import Gaussian
+from shared.collapse import Thresholds
 
-ACTIVE_VARIANCE = 0.01
+ACTIVE_VARIANCE = Thresholds.active_variance
+
+
+def relative_to(prior: Gaussian, mu: Tensor, logvar: Tensor) -> Gaussian:
+    """The posterior in units of its prior, in fp32: where prior and posterior are the same, mu is 0 and logvar is 0.
+
+    KL(q || p) = KL(relative q || N(0, I)) exactly, in each dimension. In the raw coordinates the moving mean of a
+    conditional prior would pass for activity and information of a posterior that only follows it.
+    """
+    mean, log = (x.detach().float() for x in prior)
+    return Gaussian((mu.detach().float() - mean).mul_((-0.5 * log).exp_()), logvar.detach().float() - log)
 
 
 @dataclass(frozen=True)
@@ -25,33 +37,22 @@ class Moments:
     m2_mu: Tensor
     mean_variance: Tensor
     mean_logvar: Tensor
-    mean_kl: Tensor
 
     @staticmethod
-    def of(
-        mu: Tensor, logvar: Tensor, prior: Gaussian | None = None, mask: Tensor | None = None, kl: Tensor | None = None
-    ) -> "Moments":
-        """Moments of latents [..., D]; `mask` [...] is True where a latent is observed (padding left out).
+    def of(mu: Tensor, logvar: Tensor, prior: Gaussian | None = None, mask: Tensor | None = None) -> "Moments":
+        """Moments of latents [..., D] relative to `prior` [..., D], which is N(0, I) unless given.
 
-        The KL is to `prior` [..., D], N(0, I) unless given; `kl` [..., D] is it where it has been computed already.
+        `mask` [...] is True where a latent is observed (padding left out).
         """
 
         def rows(x: Tensor) -> Tensor:
             flat = x.detach().reshape(-1, x.shape[-1])
             return (flat if mask is None else flat[mask.reshape(-1)]).float()
 
-        mu, logvar = rows(mu), rows(logvar)
-        n = mu.shape[0]
+        mu, logvar = map(rows, relative_to(prior, mu, logvar) if prior is not None else (mu, logvar))
         mean = mu.mean(dim=0)  # not torch.var_mean, which takes five times as long over the rows of a matrix on a CPU
         m2 = (mu - mean).square_().sum(dim=0)
-        s2, mean_logvar = logvar.exp().mean(dim=0), logvar.mean(dim=0)
-        if kl is not None:
-            mean_kl = rows(kl).mean(dim=0)
-        elif prior is not None:
-            mean_kl = kl_per_dim(Gaussian(mu, logvar), Gaussian(*map(rows, prior))).mean(dim=0)
-        else:
-            mean_kl = 0.5 * (s2 + m2 / max(n, 1) + mean.square() - 1 - mean_logvar)
-        return Moments(n, mean, m2, s2, mean_logvar, mean_kl)
+        return Moments(mu.shape[0], mean, m2, logvar.exp().mean(dim=0), logvar.mean(dim=0))
 
     def merge(self, other: "Moments") -> "Moments":
         """Moments of both samples together; exact in any order and grouping up to rounding."""
@@ -64,13 +65,16 @@ class Moments:
             self.m2_mu + other.m2_mu + delta.square() * (self.n * b),
             self.mean_variance * a + other.mean_variance * b,
             self.mean_logvar * a + other.mean_logvar * b,
-            self.mean_kl * a + other.mean_kl * b,
         )
 
+    def part(self, dims: slice) -> "Moments":
+        """The moments of some of the dimensions, such as one level of latents."""
+        return Moments(self.n, *(x[dims] for x in (self.mean_mu, self.m2_mu, self.mean_variance, self.mean_logvar)))
+
     @property
-    def others(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Mean variance, mean log variance and mean KL, each [D]."""
-        return self.mean_variance, self.mean_logvar, self.mean_kl
+    def mean_kl(self) -> Tensor:
+        """KL from posterior to prior of each dimension, [D] in nats, unclamped."""
+        return 0.5 * (self.mean_variance + self.m2_mu / self.n + self.mean_mu.square() - 1 - self.mean_logvar)
 
     @property
     def var_mu(self) -> Tensor:
@@ -84,7 +88,7 @@ class Moments:
 
     @property
     def prior_gap(self) -> Tensor:
-        """1/2 [Var mu + E s2 + mean^2 - 1 - log(Var mu + E s2)], [D] in nats; with N(0, I), KL = mi_gauss + prior_gap."""
+        """1/2 [Var mu + E s2 + mean^2 - 1 - log(Var mu + E s2)], [D] in nats; KL = mi_gauss + prior_gap."""
         spread = self.m2_mu / self.n + self.mean_variance
         return 0.5 * (spread + self.mean_mu.square() - 1 - spread.log())
 
@@ -108,6 +112,17 @@ def scalars(moments: Moments) -> Tensor:
             moments.mi_gauss.sum(),
         ]
     )
+
+
+def level_scalars(moments: Moments, levels: int) -> dict[str, float]:
+    """Share of active units and bound on the information of each level of latents, where there are several."""
+    size = moments.mean_mu.shape[0] // levels
+    found: dict[str, float] = {}
+    for level in range(levels if levels > 1 else 0):
+        part = moments.part(slice(level * size, (level + 1) * size))
+        found[f"active_ratio_level_{level + 1}"] = float(part.active.float().mean())
+        found[f"mi_gauss_level_{level + 1}"] = float(part.mi_gauss.sum())
+    return found
 
 
 class Window:
@@ -137,7 +152,9 @@ class Window:
 
     def add(self, moments: Moments, stays: int) -> None:
         """Take in one step; the oldest leaves when there are more than `size`."""
-        sums = torch.stack([moments.mean_mu, moments.mean_mu, *moments.others]).double() * moments.n
+        sums = (
+            torch.stack([moments.mean_mu, moments.mean_mu, moments.mean_variance, moments.mean_logvar]).double() * moments.n
+        )
         sums[1] = sums[1] * moments.mean_mu + moments.m2_mu
         if self._ring is None or self._total is None:
             self._ring = sums.new_zeros(self.size, *sums.shape)
@@ -153,8 +170,8 @@ class Window:
     def moments(self) -> Moments:
         """Moments of all latents in the window, in float64."""
         assert self._total is not None
-        mu, squares, s2, logvar, kl = (self._total / self.n).unbind()
-        return Moments(self.n, mu, (squares - mu.square()).clamp(min=0) * self.n, s2, logvar, kl)
+        mu, squares, s2, logvar = (self._total / self.n).unbind()
+        return Moments(self.n, mu, (squares - mu.square()).clamp(min=0) * self.n, s2, logvar)
 
     def active(self) -> Tensor:
         """Number of dimensions with unbiased Var(mu) above 0.01, a scalar on the device; NaN while a NaN is inside."""
@@ -168,8 +185,8 @@ class Window:
         return {"counts": list(self.counts), "ring": self._ring, "total": self._total, "added": self._added}
 
     def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
-        """Go on from what `state_dict` gave; a window of another size starts empty."""
-        if state["ring"] is not None and len(state["ring"]) == self.size:
+        """Go on from what `state_dict` gave; a window of another size or of other sums starts empty."""
+        if state["ring"] is not None and state["ring"].shape[:2] == (self.size, 4):
             self.counts.extend(tuple(pair) for pair in state["counts"])
             self._ring, self._total, self._added = state["ring"].to(device), state["total"].to(device), state["added"]
 
@@ -177,7 +194,7 @@ class Window:
 def dimension_kinds(var_mu: Tensor, mean_s2: Tensor, var_s2: Tensor) -> list[str]:
     """Label of each dimension: passive (mu ~ 0, s2 ~ 1), active (s2 << 1) or mixed (switches with the input).
 
-    Rolinek et al. 2019; Bonheme & Grzes 2022. All arguments [D]: moments of mu and s2 over a sample.
+    Rolinek et al. 2019; Bonheme & Grzes 2022. All arguments [D]: moments of mu and s2 over a sample, relative to the prior.
     """
     passive = (var_mu <= ACTIVE_VARIANCE) & (mean_s2 > 0.8)
     mixed = ~passive & ((var_s2 > 0.05) | (mean_s2 > 0.8))

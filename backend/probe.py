@@ -1,5 +1,6 @@
 """The fixed probe set of stays: the same patients at every evaluation, in eval mode, with per-event errors in clinical units."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from torch import Tensor
 from backend.batches import Batch, Standardiser, StayDataset, fixed_batches
 from backend.lit import SeqSetVAEModule
 from backend.loss import Gaussian
-from backend.posterior import between_and_within, dimension_kinds
+from backend.posterior import between_and_within, dimension_kinds, level_scalars, relative_to
 from backend.snapshots import ProbeResult, probe_moments
 
 SAMPLED_SETS = 2048
@@ -78,22 +79,21 @@ class StayProbe:
         mu, logvar = torch.cat([p.mu for p in parts]), torch.cat([p.logvar for p in parts])
         prior = Gaussian(torch.cat([p.prior.mu for p in parts]), torch.cat([p.prior.logvar for p in parts]))
         moments, values = probe_moments(mu, logvar, prior)
-        values |= self._totals(parts, mu)
-        s2 = logvar.exp()
-        dims = mu.shape[1]
-        latent = module.config.model.latent_dim
+        relative = relative_to(prior, mu, logvar)
+        values |= level_scalars(moments, module.config.model.levels) | self._totals(parts, relative.mu)
+        dims, latent = mu.shape[1], module.config.model.latent_dim
         posterior = pd.DataFrame(
             {
                 "level": np.arange(dims) // latent,
                 "dim": np.arange(dims) % latent,
                 "kl": moments.mean_kl,
                 "mi_gauss": moments.mi_gauss,
-                "prior_gap": moments.prior_gap if dims == latent else np.nan,
+                "prior_gap": moments.prior_gap,
                 "mean_mu": moments.mean_mu,
                 "var_mu": moments.var_mu,
                 "mean_variance": moments.mean_variance,
                 "active": moments.active,
-                "kind": dimension_kinds(moments.var_mu, moments.mean_variance, s2.var(dim=0)),
+                "kind": dimension_kinds(moments.var_mu, moments.mean_variance, relative.logvar.exp().var(dim=0)),
             }
         )
         return ProbeResult(values, posterior, self._latents(parts, mu, logvar), self._events(parts))
@@ -105,9 +105,9 @@ class StayProbe:
         swapped = torch.cat([p.error_swapped for p in parts]).mean()
         return {
             "recon": float(torch.cat([p.recon for p in parts]).mean()),
-            "decoder_reliance": float((swapped - error) / error) if self.patients > 1 else None,
-            "var_between": between,
-            "var_within": within,
+            "decoder_reliance": _known(float((swapped - error) / error)) if self.patients > 1 else None,
+            "var_between": _known(between),
+            "var_within": _known(within),
             "patients": self.patients,
         }
 
@@ -135,7 +135,7 @@ class StayProbe:
         at, variable = part.event_set.numpy()[keep], part.variable.numpy()[keep]
         modelled = self.scaler.modelled[variable]
         mean, std = self.scaler.mean[variable], self.scaler.std[variable]
-        observed = part.value.numpy()[keep] * std + mean
+        observed = self.dataset.data.event_value[self._event_rows(part)[keep]]
         decoded = np.where(modelled, part.mean.numpy()[keep] * std + mean, np.nan)
         spread = np.nan if part.std is None else np.where(modelled, part.std.numpy()[keep] * std, np.nan)
         return pd.DataFrame(
@@ -147,9 +147,22 @@ class StayProbe:
                 "reconstructed": decoded,
                 "std": spread,
                 "error": decoded - observed,
-                "error_in_std": np.where(modelled, part.mean.numpy()[keep] - part.value.numpy()[keep], np.nan),
+                "error_in_std": (decoded - observed) / std,
             }
         )
+
+    def _event_rows(self, part: Part) -> np.ndarray:
+        """Where the events of a batch lie in the data set, [E]: the events of a set are consecutive in both."""
+        of_set = part.event_set.numpy()
+        place = np.arange(len(of_set))
+        first = np.zeros(len(part.set_row), np.int64)
+        first[of_set[::-1]] = place[::-1]
+        return self.dataset.data.set_start[part.set_row.numpy()[of_set]] + place - first[of_set]
+
+
+def _known(value: float) -> float | None:
+    """None for what a small probe leaves undefined; a NaN in the log would read as a broken posterior, which `kl` tells."""
+    return None if math.isnan(value) else value
 
 
 def probe_part(module: SeqSetVAEModule, batch: Batch) -> Part:

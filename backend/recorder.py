@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from datetime import timedelta
+from itertools import chain
 from typing import Any
 
 import torch
@@ -37,6 +38,30 @@ class Alarm:
         if time.monotonic() - self._said_at >= self.quiet_for:
             self._said_at = time.monotonic()
             warn_on_stderr(message)
+
+
+Packed = tuple[list[str], Tensor]
+"""Names and values of one step on one device."""
+
+
+def pack(staged: Mapping[str, Tensor]) -> list[Packed]:
+    """One vector per device of staged tensors; names of a vector are joined by spaces."""
+    groups: dict[torch.device, list[tuple[str, Tensor]]] = {}
+    for joined, value in staged.items():
+        groups.setdefault(value.device, []).append((joined, value.detach().reshape(-1).float()))
+    return [
+        ([name for joined, _ in group for name in joined.split()], torch.cat([value for _, value in group]))
+        for group in groups.values()
+    ]
+
+
+def unpack(lines: list[list[Packed]]) -> list[dict[str, float]]:
+    """Values by name of each line, with one copy per device for all of them."""
+    vectors: dict[torch.device, list[Tensor]] = {}
+    for _, values in chain.from_iterable(lines):
+        vectors.setdefault(values.device, []).append(values)
+    numbers = {device: iter(torch.cat(parts).tolist()) for device, parts in vectors.items()}
+    return [{name: next(numbers[values.device]) for names, values in line for name in names} for line in lines]
 
 
 class NoWriter:
@@ -74,7 +99,7 @@ class RunRecorder:
             for path in (layout.metrics, layout.evaluations, layout.events)
         )
         self._staged: dict[str, Any] = {}
-        self._held: list[tuple[int, dict[str, float | None], list[str], Tensor]] = []
+        self._held: list[tuple[int, dict[str, Any], list[Packed]]] = []
         self._flushed_at = time.monotonic()
         self._stop = threading.Event()
         self._heart: threading.Thread | None = None
@@ -129,27 +154,25 @@ class RunRecorder:
     def commit(self, step: int) -> None:
         """Make the staged values the line of `step`."""
         plain = {name: value for name, value in self._staged.items() if not isinstance(value, Tensor)}
-        tensors = [(name, value) for name, value in self._staged.items() if isinstance(value, Tensor)]
+        packed = pack({name: value for name, value in self._staged.items() if isinstance(value, Tensor)})
         self._staged = {}
-        names = [name for joined, _ in tensors for name in joined.split()]
-        packed = torch.cat([value.detach().reshape(-1).float() for _, value in tensors]) if tensors else torch.empty(0)
-        self._held.append((step, plain, names, packed))
+        self._held.append((step, plain, packed))
         self.beat.step = step
         waited = time.monotonic() - self._flushed_at
-        if not packed.is_cuda or len(self._held) >= FLUSH_AFTER_STEPS or waited > FLUSH_AFTER_S:
+        if not self.holds(packed) or len(self._held) >= FLUSH_AFTER_STEPS or waited > FLUSH_AFTER_S:
             self.flush()
 
+    def holds(self, packed: list[Packed]) -> bool:
+        """Whether a line may wait: reading it now would wait for a GPU."""
+        return any(values.is_cuda for _, values in packed)
+
     def flush(self) -> None:
-        """Write the lines held back."""
+        """Write the lines held back. A checkpoint has to find them on the disk, else a kill leaves a gap in the log."""
         held, self._held = self._held, []
         self._flushed_at = time.monotonic()
         if not held:
             return
-        values = torch.cat([packed for *_, packed in held]).tolist()
-        at = 0
-        for step, plain, names, _ in held:
-            measured = dict(zip(names, values[at : at + len(names)], strict=True))
-            at += len(names)
+        for (step, plain, _), measured in zip(held, unpack([packed for *_, packed in held]), strict=True):
             self._metrics.write(step, {**plain, **measured})
             bad = [name for name, value in measured.items() if not math.isfinite(value) and name not in MAY_OVERFLOW]
             if bad:

@@ -47,7 +47,12 @@ def write_record(path: Path, record: BaseModel, *, durable: bool = False) -> Non
 
 
 def encode_line(step: int, values: dict[str, Any]) -> bytes:
-    """One JSON line with `v` and `step` first. JSON has no NaN: it becomes null and its name goes to `nonfinite`."""
+    """One JSON line with `v` and `step` first. JSON has no NaN: it becomes null and its name goes to `nonfinite`.
+
+    A value that is itself called `v` or `step` is kept as `logged_v` or `logged_step`.
+    """
+    if "step" in values or "v" in values:
+        values = {f"logged_{name}" if name in ("v", "step") else name: value for name, value in values.items()}
     row = {"v": SCHEMA_VERSION, "step": step, **values}
     bad = [name for name, value in values.items() if isinstance(value, FLOATS) and not math.isfinite(value)]
     if bad:

@@ -78,6 +78,10 @@ def test_line_starts_with_version_and_step() -> None:
     assert encode_line(7, {"loss": 0.5}) == b'{"v":1,"step":7,"loss":0.5}\n'
 
 
+def test_no_logged_name_takes_the_place_of_version_and_step() -> None:
+    assert encode_line(7, {"step": 0.25, "v": "x"}) == b'{"v":1,"step":7,"logged_step":0.25,"logged_v":"x"}\n'
+
+
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, np.float32("nan"), np.float64("inf")])
 def test_nonfinite_becomes_null_and_is_named(bad: float) -> None:
     assert json.loads(encode_line(1, {"kl": bad, "loss": 1.0})) == {
