@@ -68,25 +68,27 @@ class CheckpointWriter:
         self.folder = recorder.layout.checkpoints
         self._epoch = epoch
 
-    def save(self, trainer: L.Trainer, kind: Kind, metrics: dict[str, float | None] | None = None) -> None:
-        """Write one checkpoint of `kind`; a full disk warns and training goes on."""
+    def save(self, trainer: L.Trainer, kind: Kind, metrics: dict[str, float | None] | None = None) -> bool:
+        """Write one checkpoint of `kind`; whether it could be. A full disk warns every time, and training goes on."""
         started = time.perf_counter()
         self.recorder.flush()
         step = trainer.global_step
         score = "" if kind != "best" else f"_{score_name(metrics or {})}"
         path = self.folder / ("last.ckpt" if kind == "last" else f"{kind}_step-{step:09d}{score}.ckpt")
         phase, self.recorder.beat.phase = self.recorder.beat.phase, "saving"
+        saved = True
         try:
             trainer.save_checkpoint(path, storage_options=partial(self._describe, path, kind, step, metrics or {}))
             if kind != "last":
                 self.recorder.event("checkpoint", step, f"{kind} checkpoint {path.name}", file=path.name, kind=kind)
         except OSError as error:
-            self.recorder.warn(
-                f"checkpoint {path} not written: {error.strerror or error}. Training goes on; free the disk or restore the folder."
-            )
+            saved = False
+            trainer.strategy.barrier()  # the other devices wait for the end of the writing
+            self.recorder.warn(f"checkpoint {path} not written: {error.strerror or error}; free the disk or restore the folder")
         finally:
             self.recorder.beat.phase = phase
             self.recorder.paused_s += time.perf_counter() - started
+        return bool(trainer.strategy.broadcast(saved))
 
     def _describe(self, path: Path, kind: Kind, step: int, metrics: dict[str, float | None], written: Path) -> None:
         """The sidecar comes first: a checkpoint is never without one."""

@@ -13,7 +13,7 @@ from types import TracebackType
 from backend.plan import Plan
 from backend.recorder import RunRecorder
 from backend.resume import Resume, clear_after
-from backend.stopping import StopRequested
+from backend.stopping import NotSavedError, StopRequested
 from backend.store import PreparedDataset
 from shared.config import TrainConfig
 from shared.errors import InputError
@@ -103,13 +103,18 @@ class Outcome:
             print(f"\nstopped at step {step:,} ({error or type(error).__name__}); go on with\n"
                   f"  python -m backend train --resume_from_checkpoint {recorder.layout.root}", flush=True)  # fmt: skip
         else:
-            message = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
+            plain = isinstance(error, InputError | NotSavedError)
+            message = str(error) if plain else f"{type(error).__name__}: {error}"
             recorder.event("error", step, message)
             self._explain(error, message)
         recorder.end(self.state, message)
         return isinstance(error, Exception | StopRequested | KeyboardInterrupt) and not isinstance(error, InputError)
 
     def _explain(self, error: BaseException, message: str) -> None:
+        if isinstance(error, NotSavedError):
+            print(f"\nerror: {message}. Free the disk and go on from what was saved last with\n"
+                  f"  python -m backend train --resume_from_checkpoint {self.recorder.layout.root}", file=sys.stderr)  # fmt: skip
+            return
         log = self.recorder.layout.console
         text = "".join(traceback.format_exception(error))
         try:
@@ -119,4 +124,4 @@ class Outcome:
             print(text, file=sys.stderr)
         if not isinstance(error, InputError):
             step = f"error: training failed after step {self.recorder.beat.step:,}: {message}"
-            print(f"\n{step}\nTraceback in {log}; the state is kept in {self.recorder.layout.checkpoints}.", file=sys.stderr)
+            print(f"\n{step}\nTraceback in {log}; what was saved is in {self.recorder.layout.checkpoints}.", file=sys.stderr)

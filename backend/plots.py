@@ -42,7 +42,7 @@ def _panel(axes: Axes, name: str, steps: pd.DataFrame, probes: pd.DataFrame) -> 
             axes.plot(frame["step"], frame[name], style, color=COLOURS[label], label=label, linewidth=1, markersize=3)
     limits = Thresholds()
     if name == "kl":
-        axes.axhspan(*limits.kl_healthy, color="#009E73", alpha=0.08, label="familiar healthy band")
+        axes.axhline(limits.information_nats, color="#CC79A7", linestyle="--", label="carries nothing below")
         axes.set_yscale("symlog", linthresh=0.1)
     elif name == "active_ratio":
         axes.axhline(limits.active_ratio, color="#CC79A7", linestyle="--", label="collapse below")

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from datetime import timedelta
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -27,17 +28,24 @@ MAY_OVERFLOW = {"grad_norm"}
 
 
 class Alarm:
-    """Says the first of many failures with one cause, such as a full disk, and keeps the rest to itself for five minutes."""
+    """Says the first of many failures of one kind, such as logs on a full disk, and keeps the rest to itself for five minutes.
 
-    def __init__(self) -> None:
+    `tell` also hears what is said.
+    """
+
+    def __init__(self, tell: Callable[[str], None] = lambda message: None) -> None:
         self.quiet_for = QUIET_AFTER_WARNING_S
-        self._said_at = -math.inf
+        self.tell = tell
+        self._said_at: dict[str, float] = {}
 
-    def __call__(self, message: str) -> None:
-        """Warn on stderr, unless it did so a short time ago."""
-        if time.monotonic() - self._said_at >= self.quiet_for:
-            self._said_at = time.monotonic()
-            warn_on_stderr(message)
+    def __call__(self, message: str, kind: str | None = None) -> None:
+        """Warn on stderr, unless something of this `kind` was said a short time ago; without a kind always."""
+        if kind is not None:
+            if time.monotonic() - self._said_at.get(kind, -math.inf) < self.quiet_for:
+                return
+            self._said_at[kind] = time.monotonic()
+        warn_on_stderr(message)
+        self.tell(message)
 
 
 Packed = tuple[list[str], Tensor]
@@ -81,7 +89,7 @@ class RunRecorder:
     """Writes one run. Values of a step are `put` from anywhere and become one line at `commit`.
 
     On a GPU the values stay there: lines are held back for up to half a second and copied together, so that no step
-    waits for the device. A failing disk warns once and does not stop training.
+    waits for the device. A failing disk warns once for each kind of file and does not stop training.
     """
 
     def __init__(self, layout: RunLayout, info: RunInfo, *, writes: bool = True) -> None:
@@ -89,13 +97,13 @@ class RunRecorder:
         self.info = info
         self.writes = writes
         self.beat = Heartbeat(pid=os.getpid(), host=socket.gethostname(), max_steps=info.max_steps)
-        self.warn = Alarm()
+        self.warn = Alarm(lambda message: self.event("warning", self.beat.step, message))
         self.on_nonfinite: Callable[[int, list[str]], None] = lambda step, names: None
         """Told at once of a step with NaN or infinity among its values."""
         self.paused_s = 0.0
         """Seconds since the last step's line that were not training: probes, pictures, checkpoints."""
         self._metrics, self._evaluations, self._events = (
-            JsonlWriter(path, self.warn) if writes else NoWriter()
+            JsonlWriter(path, partial(self.warn, kind="records"), partial(self.warn, kind="recovery")) if writes else NoWriter()
             for path in (layout.metrics, layout.evaluations, layout.events)
         )
         self._staged: dict[str, Any] = {}
@@ -129,7 +137,7 @@ class RunRecorder:
             if self.writes:
                 write_record(self.layout.run_json, self.info, durable=True)
         except OSError as error:
-            self.warn(f"cannot write {self.layout.run_json}: {error.strerror}; the run's state may be out of date")
+            self.warn(f"cannot write {self.layout.run_json}: {error.strerror}; the run's state may be out of date", "records")
 
     def event(self, kind: EventKind, step: int, message: str, /, **data: Any) -> None:
         """Append one event."""
@@ -190,8 +198,10 @@ class RunRecorder:
         self._write_beat()
         self.set_state(state, self.beat.step, error)
         self.warn.quiet_for = 0.0  # what is lost for good is said in any case
-        for writer in (self._metrics, self._evaluations, self._events):
-            writer.close()
+        self._metrics.close()
+        self._evaluations.close()
+        self.warn.tell = lambda message: None
+        self._events.close()
 
     def _beat(self) -> None:
         while not self._stop.wait(HEARTBEAT_EVERY.total_seconds()):
@@ -202,4 +212,4 @@ class RunRecorder:
         try:
             write_record(self.layout.heartbeat, self.beat)
         except OSError as error:
-            self.warn(f"cannot write {self.layout.heartbeat}: {error.strerror}; the run will look stale")
+            self.warn(f"cannot write {self.layout.heartbeat}: {error.strerror}; the run will look stale", "records")

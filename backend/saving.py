@@ -9,7 +9,7 @@ from backend.checkpoints import CheckpointWriter
 from backend.lit import SeqSetVAEModule, lr_factor
 from backend.plan import Plan
 from backend.resume import align
-from backend.stopping import StopRequested, StopSignals
+from backend.stopping import NotSavedError, StopRequested, StopSignals
 from shared.config import TrainConfig
 
 EvaluateWhole = Callable[[SeqSetVAEModule], dict[str, float | None]]
@@ -78,8 +78,9 @@ class Saving(L.Callback):
             return
         step = self._settled_step = trainer.global_step
         if trainer.strategy.reduce_boolean_decision(self.signals.requested is not None, all=False):
-            self.writer.save(trainer, "interrupted")
-            raise StopRequested(self.signals.requested.name if self.signals.requested else "asked for by another process")
+            saved = self.writer.save(trainer, "interrupted")
+            reason = self.signals.requested.name if self.signals.requested else "asked for by another process"
+            raise StopRequested(reason) if saved else NotSavedError(f"stopped at step {step:,} by {reason}, unsaved")
         if step > self._saved_step and step % self.config.trainer.checkpoint_every_n_steps == 0:
             self._saved_step = step
             self.writer.save(trainer, "last")
@@ -103,7 +104,8 @@ class Saving(L.Callback):
             scores = self.evaluate_whole(pl_module)
             recorder.evaluation("validation", step, {**scores, "full": True})
         self.writer.save(trainer, "last")
-        self.writer.save(trainer, "final", scores)
+        if not self.writer.save(trainer, "final", scores):
+            raise NotSavedError(f"training came to its end at step {step:,}, but its final checkpoint could not be written")
         shown = ", ".join(f"{name} {value:.4g}" for name, value in scores.items() if value is not None)
         if trainer.is_global_zero:
             print(f"finished {recorder.layout.root} at step {step:,}; whole validation split: {shown}", flush=True)
@@ -111,7 +113,7 @@ class Saving(L.Callback):
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """Keep the state of a run that failed."""
-        if self._settled_step >= 0 and not isinstance(exception, StopRequested | KeyboardInterrupt):
+        if self._settled_step >= 0 and not isinstance(exception, StopRequested | KeyboardInterrupt | NotSavedError):
             self.writer.save(trainer, "error")
 
 

@@ -39,7 +39,7 @@ def write_snapshots(recorder: RunRecorder, step: int, result: ProbeResult) -> No
             finally:
                 temporary.unlink(missing_ok=True)
     except OSError as error:
-        recorder.warn(f"snapshot of step {step} not written: {error}. Training goes on.")
+        recorder.warn(f"snapshot of step {step} not written: {error}. Training goes on.", "snapshots")
 
 
 def probe_moments(mu: Tensor, logvar: Tensor, prior: Gaussian | None) -> tuple[Moments, dict[str, Any]]:

@@ -70,13 +70,18 @@ class JsonlWriter:
 
     A full disk or a vanished folder must not stop a day of training: the first failure calls `warn` once, lines wait
     in memory (the oldest of more than 100,000 are dropped, and counted) and are tried again every 5 s; a line torn
-    by a full disk is cut off first.
+    by a full disk is cut off first. `recovered` (`warn` unless given) is told when the file can be written again. Threads
+    may share a writer.
     """
 
-    def __init__(self, path: Path, warn: Callable[[str], None] = warn_on_stderr) -> None:
+    def __init__(
+        self, path: Path, warn: Callable[[str], None] = warn_on_stderr, recovered: Callable[[str], None] | None = None
+    ) -> None:
         self.path = path
         self.dropped = 0
         self._warn = warn
+        self._recovered = recovered or warn
+        self._lock = threading.RLock()  # warn may lead back here
         self._pending: deque[bytes] = deque()
         self._retry_at = 0.0
         self._failing = False
@@ -92,16 +97,17 @@ class JsonlWriter:
 
     def write_bytes(self, line: bytes) -> None:
         """Append bytes that are one whole line, or keep them for a later try."""
-        if self._failing:
-            self._keep(line)
-            if time.monotonic() >= self._retry_at:
-                self._drain()
-            return
-        try:
-            self._append(line)
-        except OSError as error:
-            self._keep(line)
-            self._fail(error)
+        with self._lock:
+            if self._failing:
+                self._keep(line)
+                if time.monotonic() >= self._retry_at:
+                    self._drain()
+                return
+            try:
+                self._append(line)
+            except OSError as error:
+                self._keep(line)
+                self._fail(error)
 
     def close(self) -> None:
         """Try once more to write what is waiting, then close; says so if lines are lost."""
@@ -131,16 +137,16 @@ class JsonlWriter:
             self.dropped += 1
 
     def _fail(self, error: OSError) -> None:
-        if not self._failing:
-            self._warn(
-                f"cannot write {self.path}: {error.strerror or error}. Training goes on; lines wait in memory and are "
-                f"tried again every {RETRY_AFTER_S:.0f} s. Free the disk or restore the folder."
-            )
-        self._failing = True
+        before, self._failing = self._failing, True
         self._retry_at = time.monotonic() + RETRY_AFTER_S
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+        if not before:
+            self._warn(
+                f"cannot write {self.path}: {error.strerror or error}. Training goes on; lines wait in memory and are "
+                f"tried again every {RETRY_AFTER_S:.0f} s. Free the disk or restore the folder."
+            )
 
     def _drain(self) -> None:
         try:
@@ -152,7 +158,7 @@ class JsonlWriter:
             return
         self._failing = False
         lost = f"{self.dropped} lines were lost" if self.dropped else "no line was lost"
-        self._warn(f"{self.path} can be written again; {lost}")
+        self._recovered(f"{self.path} can be written again; {lost}")
 
 
 def _cut_torn_end(fd: int) -> None:

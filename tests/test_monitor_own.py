@@ -1,18 +1,22 @@
 """The posterior monitor on our own runs: NaN, failing disks, presets, snapshots, time budget."""
 
 import shutil
+import signal
 from pathlib import Path
 
 import lightning as L
 import pytest
 import torch
 
+from backend.callbacks import StepSeed
+from backend.checkpoints import AtomicCheckpointIO
 from backend.monitor import PosteriorMetricsMonitor
 from backend.recorder import Alarm, RunRecorder
 from shared.layout import RunLayout
 from shared.reader import JsonlTail
 from shared.schema import RunInfo
-from tests.tiny_runs import attempt, evaluations, events, metrics, newest, rows, start, stays
+from tests.killed_runs import signalled
+from tests.tiny_runs import attempt, evaluations, events, info, metrics, newest, rows, start, stays
 
 __all__ = ["stays"]
 
@@ -66,21 +70,56 @@ def test_a_vanished_folder_warns_once_and_training_goes_on(stays, tmp_path, monk
         original(self, trainer, module, batches)
 
     monkeypatch.setattr(StepLog, "_commit", removing)
-    assert attempt(stays, tmp_path) == 0
+    assert attempt(stays, tmp_path) == 1
     said = capsys.readouterr()
     assert said.err.count("WARNING: cannot write") == 1
     assert "lines could not be written and are lost" in said.err, "at the end it is said what is gone"
-    assert "finished" in said.out
+    assert "at step 17, but its final checkpoint could not be written" in said.err
 
 
-def test_one_cause_is_said_once(capsys):
-    alarm = Alarm()
-    for name in ("metrics", "events", "checkpoint"):
-        alarm(f"cannot write {name}")
-    assert capsys.readouterr().err.count("WARNING") == 1
+def test_one_kind_of_failure_is_said_once_and_another_kind_too(capsys):
+    told: list[str] = []
+    alarm = Alarm(told.append)
+    for name in ("metrics", "events"):
+        alarm(f"cannot write {name}", "records")
+    alarm("snapshot not written", "snapshots")
+    for _ in range(2):
+        alarm("checkpoint not written")
+    assert told == ["cannot write metrics", "snapshot not written", *["checkpoint not written"] * 2]
+    assert capsys.readouterr().err.count("WARNING") == 4
     alarm.quiet_for = 0
-    alarm("lost")
+    alarm("lost", "records")
     assert "lost" in capsys.readouterr().err
+
+
+def test_checkpoints_that_fail_are_said_each_time_and_kept_as_events(stays, tmp_path, monkeypatch, capsys):
+    def full(self, checkpoint, path):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(AtomicCheckpointIO, "_write", full)
+    assert attempt(stays, tmp_path, max_steps=7, val_check_interval=1.0) == 1
+    run = newest(tmp_path)
+    warned = events(run, "warning")
+    assert [event["step"] for event in warned] == [0, 3, 6, 6, 7, 7], "last at 0, 3, 6; the best at 6; last and final at 7"
+    assert all("checkpoint" in event["message"] and "No space left" in event["message"] for event in warned)
+    assert capsys.readouterr().err.count("not written: No space left") == 6
+    assert info(run).state == "failed" and "final checkpoint could not be written" in info(run).error
+
+
+def test_an_interrupted_run_that_cannot_be_saved_says_so(stays, tmp_path, monkeypatch, capsys):
+    original = AtomicCheckpointIO._write
+
+    def full(self, checkpoint, path):
+        if "interrupted" in path.name:
+            raise OSError(28, "No space left on device")
+        original(self, checkpoint, path)
+
+    monkeypatch.setattr(AtomicCheckpointIO, "_write", full)
+    signalled(monkeypatch, StepSeed, "on_train_batch_start", 9, signal.SIGINT)
+    assert attempt(stays, tmp_path) == 1
+    said = capsys.readouterr().err
+    assert "error: stopped at step 5 by SIGINT, unsaved" in said and "from what was saved last" in said
+    assert info(newest(tmp_path)).state == "failed"
 
 
 def test_standard_and_fast_presets(stays, tmp_path):
