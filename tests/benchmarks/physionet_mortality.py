@@ -36,9 +36,8 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--side-by-side", type=int, default=2, help="trainings at a time")
     options = parser.parse_args(argv)
-    with tempfile.TemporaryDirectory() as folder:
-        with ThreadPoolExecutor(options.side_by_side) as pool:
-            rows = list(pool.map(lambda seed: one_seed(seed, Path(folder)), options.seeds))
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(options.side_by_side) as pool:
+        rows = list(pool.map(lambda seed: one_seed(seed, Path(folder)), options.seeds))
     figures = {name: mean(row[name] for row in rows) for name in ("auroc", "auprc")}
     report(
         "physionet_mortality",
