@@ -5,7 +5,7 @@ import hashlib
 import os
 import pickle
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -134,13 +134,14 @@ def read_sidecars(folder: Path) -> list[tuple[Path, CheckpointSidecar]]:
     return found
 
 
-def load_checkpoint(path: Path, *, mapped: bool = False) -> dict[str, Any]:
+def load_checkpoint(path: Path, *, mapped: bool = False, needs: Iterable[str] = ()) -> dict[str, Any]:
     """A checkpoint on the CPU, without unpickling anything but tensors and plain values.
 
-    With `mapped` tensors stay in the file until they are touched: enough to look at the counters.
+    With `mapped` tensors stay in the file until they are touched: enough to look at the counters. `needs` names what
+    its "seqsetvae" has to hold.
 
     Raises:
-        InputError: missing, cut off, not a checkpoint of this program.
+        InputError: missing, cut off, not a checkpoint of this program, or of an earlier version without what is needed.
     """
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
@@ -152,4 +153,9 @@ def load_checkpoint(path: Path, *, mapped: bool = False) -> dict[str, Any]:
         raise InputError(f"{path}: not a readable checkpoint ({str(error).splitlines()[0]})") from error
     if not isinstance(loaded, dict) or not {"seqsetvae", "global_step", "state_dict"} <= loaded.keys():
         raise InputError(f"{path}: not a SeqSetVAE checkpoint")
+    missing = sorted(set(needs) - loaded["seqsetvae"].keys())
+    if missing:
+        raise InputError(
+            f"{path}: an earlier version wrote it, without {', '.join(missing)}; its weights may start a new run (--init_from)"
+        )
     return loaded

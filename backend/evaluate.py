@@ -4,6 +4,8 @@ Prints the scores as JSON and writes them beside the checkpoint.
 """
 
 import argparse
+import contextlib
+import sys
 from pathlib import Path
 
 import orjson
@@ -11,18 +13,21 @@ import torch
 from rich.progress import track
 
 from backend.batches import StayDataset, fixed_batches
+from backend.datasource import open_data
 from backend.lit import SeqSetVAEModule
 from backend.probe import evaluating
 from backend.store import PreparedDataset
+from shared.config import TrainConfig, build_config
 from shared.dataset import SPLITS
 from shared.errors import InputError
+from shared.layout import SCHEMA_VERSION, RunLayout
 from shared.writer import replace_atomically
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
     parser.add_argument("checkpoint", type=Path, help="a .ckpt file of a run")
-    parser.add_argument("--data", type=Path, help="prepared data set [the one the run was trained on]")
+    parser.add_argument("--data", type=Path, help="prepared data set, or the older layout [what the run was trained on]")
     parser.add_argument("--split", choices=SPLITS, default="valid", help="[valid]")
     parser.add_argument("--batch_size", type=int, default=32, help="stays per batch [32]")
     parser.add_argument("--output", type=Path, help="where the JSON goes [beside the checkpoint]")
@@ -40,6 +45,17 @@ def evaluate_split(module: SeqSetVAEModule, dataset: StayDataset, batch_size: in
     return module.validation
 
 
+def data_of(config: TrainConfig, args: argparse.Namespace) -> PreparedDataset:
+    """The data set of `--data`, or of the training run, in either layout. Whatever preparing it says goes to stderr."""
+    if args.data is not None:
+        config = build_config({"data_dir": str(args.data), "params_map_path": None, "label_path": None}, base=config)
+    run_folder = args.checkpoint.absolute().parent.parent
+    if RunLayout(run_folder).run_json.exists():
+        config = build_config({"output_dir": str(run_folder.parent)}, base=config)
+    with contextlib.redirect_stdout(sys.stderr):
+        return open_data(config, needed=())
+
+
 def run(args: argparse.Namespace) -> int:
     """The command.
 
@@ -51,9 +67,9 @@ def run(args: argparse.Namespace) -> int:
 
     if args.batch_size < 1:
         raise InputError(f"--batch_size {args.batch_size}: at least 1")
-    loaded = load_checkpoint(args.checkpoint)
+    loaded = load_checkpoint(args.checkpoint, needs=("config", "fingerprint"))
     known = loaded["seqsetvae"]
-    data = PreparedDataset.open(args.data or Path(known["config"]["data"]["data_dir"]))
+    data = data_of(build_config(known["config"], where=str(args.checkpoint)), args)
     module = module_from_checkpoint(args.checkpoint, data)
     dataset = StayDataset(data, args.split, module.config.data)
     if not len(dataset):
@@ -61,6 +77,7 @@ def run(args: argparse.Namespace) -> int:
     module.to("cuda" if torch.cuda.is_available() else "cpu")
     scores = evaluate_split(module, dataset, args.batch_size)
     report = {
+        "schema_version": SCHEMA_VERSION,
         "checkpoint": str(args.checkpoint),
         "sha256": sha256_of(args.checkpoint),
         "step": loaded["global_step"],

@@ -21,6 +21,10 @@ FIXED = ("trainer.stage", "trainer.freeze_ratio", "trainer.seed", "loss.loss_wei
 """Besides all of `model`: options that a checkpoint cannot follow."""
 
 
+NEEDED = ("batches", "batch_size", "settled")
+"""What a checkpoint has to say besides its weights to be gone on with."""
+
+
 @dataclass(frozen=True)
 class Resume:
     """A run to go on with; `checkpoint` is None when it was killed before its first, and starts over in the same folder."""
@@ -84,7 +88,7 @@ def open_resume(target: Path) -> Resume:
     info = read_record(layout.run_json, RunInfo)
     _refuse_running(layout)
     path = furthest(layout) if target.is_dir() else target
-    checkpoint = None if path is None else load_checkpoint(path)
+    checkpoint = None if path is None else load_checkpoint(path, needs=NEEDED)
     if checkpoint is not None and not checkpoint["seqsetvae"]["settled"]:
         raise InputError(f"{path}: was saved in the middle of a step; resume the run folder {layout.root} instead")
     return Resume(layout, info, path, checkpoint)
@@ -103,7 +107,7 @@ def furthest(layout: RunLayout) -> Path | None:
     found: list[tuple[int, bool, Path]] = []
     for path in sorted(layout.checkpoints.glob("*.ckpt")):
         try:
-            loaded = load_checkpoint(path, mapped=True)
+            loaded = load_checkpoint(path, mapped=True, needs=NEEDED)
         except InputError as error:
             warn_on_stderr(f"{error}; it is left out")
             continue

@@ -54,6 +54,14 @@ class TestRefusals:
         torch.save({"state_dict": {}, "global_step": 3}, run.checkpoints / "last.ckpt")
         self.refused(run.checkpoints / "last.ckpt", "not a SeqSetVAE checkpoint")
 
+    def test_of_an_earlier_version(self, run):
+        path = run.checkpoints / "last.ckpt"
+        checkpoint = torch.load(path, weights_only=True)
+        del checkpoint["seqsetvae"]["batches"], checkpoint["seqsetvae"]["settled"]
+        torch.save(checkpoint, path)
+        self.refused(path, "last.ckpt: an earlier version wrote it, without batches, settled.*--init_from")
+        assert open_resume(run.root).path != path
+
     def test_with_code_inside(self, run):
         torch.save({"seqsetvae": Camera}, run.checkpoints / "last.ckpt")
         self.refused(run.checkpoints / "last.ckpt", "holds code")
