@@ -7,6 +7,7 @@ KL_j = mi_gauss_j + prior_gap_j. Nothing here looks at a loss: free bits or beta
 
 from collections import deque
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -30,13 +31,13 @@ def relative_to(prior: Gaussian, mu: Tensor, logvar: Tensor) -> Gaussian:
 
 @dataclass(frozen=True)
 class Moments:
-    """Per-dimension sums over N latents, each [D] in fp32 or better; merging needs no second pass (Chan et al. 1979)."""
+    """Per-dimension sums over N latents in fp32 or better; merging needs no second pass (Chan et al. 1979)."""
 
     n: int
-    mean_mu: Tensor
+    means: Tensor
+    """Means of mu, s2 and log s2, [3, D] in one tensor: on small batches every operation counts"""
     m2_mu: Tensor
-    mean_variance: Tensor
-    mean_logvar: Tensor
+    """Sum of squared deviations of mu, [D]"""
 
     @staticmethod
     def of(mu: Tensor, logvar: Tensor, prior: Gaussian | None = None, mask: Tensor | None = None) -> "Moments":
@@ -52,45 +53,53 @@ class Moments:
         mu, logvar = map(rows, relative_to(prior, mu, logvar) if prior is not None else (mu, logvar))
         mean = mu.mean(dim=0)  # not torch.var_mean, which takes five times as long over the rows of a matrix on a CPU
         m2 = (mu - mean).square_().sum(dim=0)
-        return Moments(mu.shape[0], mean, m2, logvar.exp().mean(dim=0), logvar.mean(dim=0))
+        return Moments(mu.shape[0], torch.stack([mean, logvar.exp().mean(dim=0), logvar.mean(dim=0)]), m2)
 
     def merge(self, other: "Moments") -> "Moments":
         """Moments of both samples together; exact in any order and grouping up to rounding."""
         n = self.n + other.n
-        a, b = self.n / n, other.n / n
         delta = other.mean_mu - self.mean_mu
-        return Moments(
-            n,
-            self.mean_mu * a + other.mean_mu * b,
-            self.m2_mu + other.m2_mu + delta.square() * (self.n * b),
-            self.mean_variance * a + other.mean_variance * b,
-            self.mean_logvar * a + other.mean_logvar * b,
-        )
+        m2 = (self.m2_mu + other.m2_mu).addcmul_(delta, delta, value=self.n * other.n / n)
+        return Moments(n, torch.lerp(self.means, other.means, other.n / n), m2)
 
     def part(self, dims: slice) -> "Moments":
         """The moments of some of the dimensions, such as one level of latents."""
-        return Moments(self.n, *(x[dims] for x in (self.mean_mu, self.m2_mu, self.mean_variance, self.mean_logvar)))
+        return Moments(self.n, self.means[:, dims], self.m2_mu[dims])
 
     @property
-    def mean_kl(self) -> Tensor:
-        """KL from posterior to prior of each dimension, [D] in nats, unclamped."""
-        return 0.5 * (self.mean_variance + self.m2_mu / self.n + self.mean_mu.square() - 1 - self.mean_logvar)
+    def mean_mu(self) -> Tensor:
+        """Mean of mu, [D]."""
+        return self.means[0]
+
+    @property
+    def mean_variance(self) -> Tensor:
+        """Mean of the posterior variance s2, [D]; 1 is the prior's."""
+        return self.means[1]
 
     @property
     def var_mu(self) -> Tensor:
         """Unbiased variance of mu over the sample, [D]; NaN below two latents."""
         return self.m2_mu / (self.n - 1) if self.n > 1 else torch.full_like(self.m2_mu, torch.nan)
 
+    @cached_property
+    def spread(self) -> Tensor:
+        """Variance of the aggregate posterior: Var mu + E s2, [D]."""
+        return self.m2_mu / self.n + self.means[1]
+
+    @cached_property
+    def mean_kl(self) -> Tensor:
+        """KL from posterior to prior of each dimension, [D] in nats, unclamped."""
+        return 0.5 * (self.spread + self.means[0].square() - 1 - self.means[2])
+
     @property
     def mi_gauss(self) -> Tensor:
         """1/2 [log(Var mu + E s2) - E log s2] of each dimension, [D] in nats: bounds the information of that dimension."""
-        return 0.5 * ((self.m2_mu / self.n + self.mean_variance).log() - self.mean_logvar)
+        return 0.5 * (self.spread.log() - self.means[2])
 
     @property
     def prior_gap(self) -> Tensor:
         """1/2 [Var mu + E s2 + mean^2 - 1 - log(Var mu + E s2)], [D] in nats; KL = mi_gauss + prior_gap."""
-        spread = self.m2_mu / self.n + self.mean_variance
-        return 0.5 * (spread + self.mean_mu.square() - 1 - spread.log())
+        return 0.5 * (self.spread + self.mean_mu.square() - 1 - self.spread.log())
 
     @property
     def active(self) -> Tensor:
@@ -152,10 +161,8 @@ class Window:
 
     def add(self, moments: Moments, stays: int) -> None:
         """Take in one step; the oldest leaves when there are more than `size`."""
-        sums = (
-            torch.stack([moments.mean_mu, moments.mean_mu, moments.mean_variance, moments.mean_logvar]).double() * moments.n
-        )
-        sums[1] = sums[1] * moments.mean_mu + moments.m2_mu
+        means = moments.means.double().mul_(moments.n)
+        sums = torch.cat([means, torch.addcmul(moments.m2_mu, means[0], moments.mean_mu)[None]])
         if self._ring is None or self._total is None:
             self._ring = sums.new_zeros(self.size, *sums.shape)
             self._total = torch.zeros_like(sums)
@@ -170,13 +177,13 @@ class Window:
     def moments(self) -> Moments:
         """Moments of all latents in the window, in float64."""
         assert self._total is not None
-        mu, squares, s2, logvar = (self._total / self.n).unbind()
-        return Moments(self.n, mu, (squares - mu.square()).clamp(min=0) * self.n, s2, logvar)
+        means = self._total / self.n
+        return Moments(self.n, means[:3], (means[3] - means[0].square()).clamp(min=0) * self.n)
 
     def active(self) -> Tensor:
         """Number of dimensions with unbiased Var(mu) above 0.01, a scalar on the device; NaN while a NaN is inside."""
         assert self._total is not None
-        first, second = self._total[0], self._total[1]
+        first, second = self._total[0], self._total[3]
         variance = (second - first.square() / self.n) / max(self.n - 1, 1)
         return (variance > ACTIVE_VARIANCE).sum() + 0 * variance.sum()
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backend.loss import Gaussian
-from backend.posterior import Moments, Window, between_and_within, dimension_kinds, scalars
+from backend.posterior import Moments, Window, between_and_within, dimension_kinds, level_scalars, scalars
 from backend.probe import swap_between_stays
 from tests.cohort import batch_of, cohort
 
@@ -72,12 +72,45 @@ def test_kl_is_information_plus_gap():
     torch.testing.assert_close(scalars(moments)[0], moments.mean_kl.sum())
 
 
-def test_conditional_prior():
-    mu, logvar = latents(200)
-    prior = Gaussian(*latents(200, seed=7))
+def test_figures_relative_to_a_conditional_prior():
+    """KL as torch has it, to 1e-5, and the same split into information and gap as with N(0, I)."""
+    mu, logvar = latents(400)
+    prior = Gaussian(*latents(400, seed=7))
     p, q = (torch.distributions.Normal(g.mu.double(), (0.5 * g.logvar.double()).exp()) for g in (prior, Gaussian(mu, logvar)))
     expected = torch.distributions.kl_divergence(q, p).mean(dim=0)
-    torch.testing.assert_close(Moments.of(mu, logvar, prior).mean_kl.double(), expected, rtol=1e-4, atol=1e-5)
+    moments = Moments.of(mu, logvar, prior)
+    torch.testing.assert_close(moments.mean_kl.double(), expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(moments.mean_kl, moments.mi_gauss + moments.prior_gap, rtol=1e-5, atol=1e-5)
+    assert (moments.mi_gauss <= moments.mean_kl + 1e-6).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_posterior_that_only_follows_its_moving_prior_carries_nothing(dtype):
+    """Two levels, each equal to its prior; that of the second moves with the first, as in a collapsed hierarchy."""
+    generator = torch.Generator().manual_seed(0)
+    first = torch.randn(500, D, generator=generator)
+    mean, log = (
+        torch.cat([torch.zeros(500, D), 2 * first], 1).to(dtype),
+        torch.cat([torch.zeros(500, D), first - 1], 1).to(dtype),
+    )
+    assert Moments.of(mean, log).active[D:].all(), "in raw coordinates the second level looks fully active"
+    half = Moments.of(mean[:200], log[:200], Gaussian(mean[:200], log[:200]))
+    moments = half.merge(Moments.of(mean[200:], log[200:], Gaussian(mean[200:], log[200:])))
+    kl, _, variance, _, information = scalars(moments).tolist()
+    assert int(moments.active.sum()) == 0
+    assert (kl, variance, information) == pytest.approx((0, 1, 0), abs=1e-6)
+    window = Window(4)
+    window.add(moments, stays=500)
+    assert int(window.active()) == 0
+
+
+def test_each_level_by_itself():
+    alive = torch.randn(500, D, generator=torch.Generator().manual_seed(0))
+    mu, logvar = torch.cat([alive, torch.zeros(500, D)], 1), torch.cat([torch.full((500, D), -2.0), torch.zeros(500, D)], 1)
+    found = level_scalars(Moments.of(mu, logvar), levels=2)
+    assert found["active_ratio_level_1"] == 1 and found["active_ratio_level_2"] == 0
+    assert found["mi_gauss_level_1"] > D and found["mi_gauss_level_2"] == pytest.approx(0, abs=1e-6)
+    assert level_scalars(Moments.of(mu, logvar), levels=1) == {}
 
 
 def test_total_collapse_reads_nothing_while_the_older_rules_look_healthy():
@@ -175,6 +208,13 @@ class TestWindow:
             window.add(Moments.of(*latents(9, 99)), stays=4)
         assert (one.n, one.stays) == (other.n, other.stays)
         assert torch.equal(one.moments().var_mu, other.moments().var_mu)
+
+
+def test_window_of_another_shape_starts_empty():
+    window = Window(5)
+    for state in ({"ring": torch.zeros(5, 5, D)}, {"ring": torch.zeros(4, 4, D)}, {"ring": None}):
+        window.load_state_dict({"counts": [(9, 4)], "total": torch.zeros(4, D), "added": 1, **state}, torch.device("cpu"))
+        assert window.n == 0
 
 
 def test_kinds_of_dimensions():
