@@ -31,8 +31,8 @@ class PosteriorMetricsMonitor(L.Callback):
     - an attribute `posterior`: a pair (mu, logvar), each [..., D] (and, if the prior is not N(0, I), `prior` likewise), or
     - `mu` and `logvar` among the values that `training_step` returns.
 
-    An attribute `posterior_mask` [...], True where a latent is observed, leaves padding out. `posterior_kl` [..., D], the KL
-    of each latent and dimension, saves its computation where the loss has it anyway. For a module of your own:
+    All figures are relative to the prior. An attribute `posterior_mask` [...], True where a latent is observed, leaves padding
+    out. For a module of your own:
 
         class MyVAE(L.LightningModule):
             def training_step(self, batch, batch_idx):
@@ -55,7 +55,8 @@ class PosteriorMetricsMonitor(L.Callback):
         recorder: the run to write to, when something else owns it.
         probe: evaluates the fixed probe set.
         time_budget: largest share of the training time that probes may take.
-        warmup_steps: steps of beta warm-up; low information in their first fifth is no alarm.
+        warmup_steps: steps of beta warm-up, during which low information is no alarm; taken from the configuration of the
+            run when `recorder` is given, and written into it otherwise.
     """
 
     def __init__(
@@ -109,8 +110,10 @@ class PosteriorMetricsMonitor(L.Callback):
                 raise ValueError("PosteriorMetricsMonitor needs log_dir, the run directory to write")
             self.recorder = open_run(trainer, pl_module, self.log_dir, self._run_name)
             self._run_name = self.recorder.layout.root.name
+            self.recorder.info.config["loss"] = {"beta_warmup_steps": self.warmup_steps}
+            self.recorder.save_info()
         assert self.recorder is not None
-        self._judging = Judging(self.recorder, self.warmup_steps)
+        self._judging = Judging(self.recorder)
         self.recorder.on_nonfinite = self._judging.nonfinite
         self._window = Window(self.window_size)
         if self._window_state is not None:
@@ -167,8 +170,7 @@ class PosteriorMetricsMonitor(L.Callback):
                 f"{type(module).__name__}.posterior_mask is {list(mask.shape)}; for latents {list(mu.shape)} it has to be "
                 f"{list(mu.shape[:-1])}, True where a latent is observed"
             )
-        kl = getattr(module, "posterior_kl", None)
-        moments = Moments.of(mu, logvar, given, mask, kl if torch.is_tensor(kl) and kl.shape == mu.shape else None)
+        moments = Moments.of(mu, logvar, given, mask)
         if moments.n:
             self._moments = moments if self._moments is None else self._moments.merge(moments)
             self._stays += getattr(batch, "stays", mu.shape[0])
@@ -220,7 +222,7 @@ class PosteriorMetricsMonitor(L.Callback):
     def _evaluated(self, values: dict[str, Any]) -> None:
         assert self.recorder is not None and self._judging is not None
         self.recorder.evaluation("probe", self._step, values)
-        self._judging.add({"step": self._step, **values})
+        self._judging.add(self._step, values)
         if self.verbose:
             shown = " ".join(f"{k} {v:.4g}" for k, v in values.items() if isinstance(v, int | float))
             print(f"\nstep {self._step:,} probe: {shown}", file=sys.stderr)

@@ -176,7 +176,6 @@ def posterior_monitor(job: Job) -> PosteriorMetricsMonitor:
         recorder=job.recorder,
         probe=StayProbe(job.valid_set, options.probe_patients, seed=config.trainer.seed),
         time_budget=options.probe_time_budget,
-        warmup_steps=0 if config.loss.beta_schedule == "constant" else config.loss.beta_warmup_steps,
     )
 
 

@@ -12,6 +12,7 @@ import pandas as pd
 
 from shared.layout import RunLayout
 from shared.reader import Health, JsonlTail, RunStatus, read_status
+from shared.verdicts import nonfinite_steps
 
 T = TypeVar("T")
 MAX_OPEN_RUNS = 8
@@ -106,10 +107,15 @@ class Snapshot:
         """Steps of the training log."""
         return self.training.get("step", np.empty(0))
 
+    @property
+    def configuration(self) -> Mapping[str, Any]:
+        """The options of the run, as far as its run.json has them."""
+        return self.status.info.config if self.status.info else {}
+
     def config(self, group: str, option: str, default: T) -> T:
         """An option of the run, or `default` where a partial run.json lacks it."""
-        config = self.status.info.config if self.status.info else {}
-        value = config.get(group, {}).get(option) if isinstance(config.get(group), dict) else None
+        options = self.configuration.get(group)
+        value = options.get(option) if isinstance(options, dict) else None
         return default if value is None else value
 
     def once(self, key: Any, make: Callable[[], T]) -> T:
@@ -163,16 +169,9 @@ class RunLog:
             self._columns, self._nonfinite = Columns(), {}
         if frame.empty:
             return
-        if "nonfinite" in frame:
-            self._note_nonfinite(frame)
-            frame = frame.drop(columns="nonfinite")
-        self._columns.append(frame)
-
-    def _note_nonfinite(self, frame: pd.DataFrame) -> None:
-        marked = frame[frame["nonfinite"].notna()]
-        for step, names in zip(marked["step"], marked["nonfinite"], strict=True):
-            for name in names:
-                self._nonfinite.setdefault(str(name), NonFinite()).steps.append(int(step))
+        for name, steps in nonfinite_steps(frame).items():
+            self._nonfinite.setdefault(name, NonFinite()).steps.extend(steps)
+        self._columns.append(frame.drop(columns="nonfinite", errors="ignore"))
 
     @staticmethod
     def _read_rows(tail: JsonlTail, rows: list[dict[str, Any]]) -> None:

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 
 from dashboard.charts import Curve, Guide, Look, Mark, Role, Scale, draw
 from dashboard.loading import Snapshot
-from dashboard.verdicts import verdicts
+from dashboard.verdicts import verdicts, why_unwatched
 from shared.collapse import Thresholds
 from shared.metrics import PROBE, TRAINING, VALIDATION, Metric
 
@@ -24,6 +24,8 @@ class Facts:
 
     latent_dims: float | None
     positives: float | None
+    free_bits: float | None = None
+    """KL below which the loss does not push it down, in nats per set."""
 
 
 Guides = Callable[[Facts], list[Guide]]
@@ -56,8 +58,10 @@ class Panel:
 
 
 def _kl_guides(facts: Facts) -> list[Guide]:
-    low, high = LIMITS.kl_healthy
-    guides = [Guide(f"usual band {low:g} – {high:g}", low, high, "good")]
+    limit = LIMITS.information_nats
+    guides = [Guide(f"carries nothing below {limit:g}", limit, tone="limit")]
+    if facts.free_bits:
+        guides.append(Guide(f"free bits: no pressure below {facts.free_bits:,.3g}", facts.free_bits))
     if facts.latent_dims:
         limit = LIMITS.kl_excess_per_dim * facts.latent_dims
         guides.append(Guide(f"explosion above {limit:,.0f}", limit, tone="limit", always=False))
@@ -96,16 +100,18 @@ LOSS: tuple[Role, Role] = ("training", "validation")
 POSTERIOR = (
     Panel(
         "kl", BOTH, scale="log", guides=_kl_guides, beside=(("probe", "mi_gauss", "information"),),
-        guide_text=f"The band is what users of the older monitor know; it does not scale with the number of dimensions. "
-        f"The verdict looks at the information bound (collapse below {LIMITS.information_nats:g} nats) and at active units.",
+        guide_text=f"The information is a part of the KL, so its curve lies below; the rest of the KL says nothing about the patient. "
+        f"How large a healthy KL is depends on beta and on the number of dimensions; with free bits it settles near the floor "
+        f"they set. The verdict looks at the information (collapse below {LIMITS.information_nats:g} nats) and at active units.",
     ),
     Panel(
-        "posterior_variance", BOTH, guides=lambda _facts: [Guide("1 = the prior: carries nothing", 1.0, tone="limit")],
+        "posterior_variance", BOTH, guides=lambda _facts: [Guide("1 = as its prior: carries nothing", 1.0, tone="limit")],
         include=lambda _facts: [0.0],
     ),
     Panel(
         "active_units", BOTH, guides=_active_guides, include=lambda facts: [0.0, facts.latent_dims or 0.0],
-        guide_text=f"A unit is active when the variance of its mean over patients exceeds {LIMITS.active_variance:g}.",
+        guide_text=f"A unit is active when the variance of its mean over patients, relative to its prior, exceeds "
+        f"{LIMITS.active_variance:g}.",
     ),
     Panel("recon", BOTH, guide_text="The probe is a fixed set, in evaluation mode: its curve is free of batch noise and dropout."),
 )  # fmt: skip
@@ -170,7 +176,14 @@ def latest(snapshot: Snapshot, role: Role, name: str) -> float | None:
 
 def facts(snapshot: Snapshot) -> Facts:
     """The sizes that limits depend on, from the newest rows that have them."""
-    return Facts(latest(snapshot, "probe", "latent_dims"), latest(snapshot, "validation", "positives"))
+    dims = latest(snapshot, "probe", "latent_dims")
+    return Facts(dims, latest(snapshot, "validation", "positives"), _free_bits(snapshot, dims))
+
+
+def _free_bits(snapshot: Snapshot, dims: float | None) -> float | None:
+    floor, mode = snapshot.config("loss", "free_bits", 0.0), snapshot.config("loss", "free_bits_mode", "dimension")
+    scale = 1.0 if mode == "set" else dims
+    return floor * scale if scale and isinstance(floor, int | float) and floor > 0 else None
 
 
 def marks(snapshot: Snapshot, panel: Panel) -> list[Mark]:
@@ -193,11 +206,14 @@ def figure(snapshot: Snapshot, panel: Panel, look: Look) -> go.Figure:
     curves += [Curve(label, *series(snapshot, role, name), role, dashed=True) for role, name, label in panel.beside]
     return draw(
         curves, unit=panel.info.unit, guides=panel.guides(known), include=panel.include(known), marks=marks(snapshot, panel),
-        look=look, prefer=panel.scale, identity=f"{snapshot.status.name}:{panel.metric}", empty=_empty(panel),
+        look=look, prefer=panel.scale, identity=f"{snapshot.status.name}:{panel.metric}", empty=_empty(snapshot, panel),
     )  # fmt: skip
 
 
-def _empty(panel: Panel) -> str:
+def _empty(snapshot: Snapshot, panel: Panel) -> str:
+    unwatched = why_unwatched(snapshot) if "probe" in panel.sources else None
+    if unwatched:
+        return unwatched
     if panel.sources == ("validation",):
         return "No validation yet"
     return "No probe evaluation yet" if panel.sources == ("probe",) else "No values yet"

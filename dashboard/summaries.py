@@ -9,14 +9,14 @@ from typing import Any
 import orjson
 
 from dashboard.loading import resolve_run
-from dashboard.verdicts import verdict_of
 from shared.collapse import Verdict
 from shared.layout import RunLayout, iter_runs
 from shared.reader import Health, JsonlTail, RunStatus, read_status
 from shared.schema import now
+from shared.verdicts import MAY_OVERFLOW, judge_run
 
 Stamp = tuple[tuple[int, int, int], ...]
-NOT_FINITE = Verdict("nonfinite", "alarm", "NaN or infinity in training", "The loss of the newest step is not finite.")
+NOT_FINITE = Verdict("nonfinite", "alarm", "NaN or infinity in training", "Values of the newest step are not finite.")
 TAIL_BYTES = 8192
 UNFINISHED = (Health.CREATED, Health.RUNNING, Health.STALE, Health.DEAD)
 
@@ -34,7 +34,7 @@ class RunSummary:
 
     @property
     def concern(self) -> Verdict | None:
-        """The verdict, unless the newest training step has no finite loss: that comes first."""
+        """The verdict, unless the newest training step is not finite: that comes first."""
         return NOT_FINITE if self.not_finite else self.verdict
 
     @property
@@ -114,7 +114,7 @@ def _summarise(layout: RunLayout) -> RunSummary:
     scores = [row["auroc"] for row in rows if row.get("kind") == "validation" and isinstance(row.get("auroc"), float)]
     return RunSummary(
         status=status,
-        verdict=verdict_of(probes, status.info.config if status.info else {}) if status.info else None,
+        verdict=judge_run(status.info.config, probes, {}, 0)[0] if status.info else None,
         best_auroc=max(scores, default=None),
         active_units=_last(probes, "active_units"),
         latent_dims=_last(probes, "latent_dims"),
@@ -123,7 +123,7 @@ def _summarise(layout: RunLayout) -> RunSummary:
 
 
 def _ends_not_finite(path: Path) -> bool:
-    """Whether the newest whole line of a metrics log says that its loss is NaN or infinite."""
+    """Whether the newest whole line of a metrics log has NaN or infinity where it must not be."""
     try:
         with path.open("rb") as file:
             file.seek(max(file.seek(0, os.SEEK_END) - TAIL_BYTES, 0))
@@ -131,7 +131,7 @@ def _ends_not_finite(path: Path) -> bool:
         row = orjson.loads(lines[-1]) if lines else None
     except (OSError, orjson.JSONDecodeError):
         return False
-    return isinstance(row, dict) and "loss" in (row.get("nonfinite") or ())
+    return isinstance(row, dict) and bool(set(row.get("nonfinite") or ()) - MAY_OVERFLOW)
 
 
 def _last(rows: list[dict[str, Any]], name: str) -> float | None:

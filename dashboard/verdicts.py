@@ -1,44 +1,18 @@
-"""The verdict a page shows for a run: the posterior rules, with what the log itself says about NaN and infinity."""
+"""The verdicts a page shows for a run: those of the trainer, on the same rows."""
 
-from collections.abc import Mapping
-from typing import Any
-
-from dashboard.loading import NonFinite, Snapshot
-from shared.collapse import Verdict, judge
-
-MONITOR_OFF = Verdict(
-    "off", "info", "Posterior monitoring is off", "This run was started with --disable_metrics_monitoring: no verdict."
-)
-
-
-def verdict_of(probes: list[dict[str, Any]], config: Mapping[str, Any]) -> Verdict:
-    """The rules on the probe rows, with the beta warm-up of the run's own configuration."""
-    loss, monitor = config.get("loss"), config.get("monitor")
-    if not probes and isinstance(monitor, dict) and monitor.get("disable_metrics_monitoring"):
-        return MONITOR_OFF
-    warmup = loss.get("beta_warmup_steps") if isinstance(loss, dict) else None
-    return judge(probes, beta_warmup_steps=warmup if isinstance(warmup, int) else 0)
+from dashboard.loading import Snapshot
+from shared.collapse import Verdict
+from shared.verdicts import judge_run, unwatched
 
 
 def verdicts(snapshot: Snapshot) -> list[Verdict]:
     """All that is to be said about a run, the most serious first: at least one."""
-    config = snapshot.status.info.config if snapshot.status.info else {}
-    found = [verdict_of(snapshot.probes, config)]
-    if snapshot.nonfinite:
-        found.append(_nonfinite(snapshot.nonfinite, int(snapshot.steps[-1])))
-    order = ("alarm", "warning", "info", "ok")
-    return sorted(found, key=lambda verdict: order.index(verdict.severity))
+    nonfinite = {name: found.steps for name, found in snapshot.nonfinite.items()}
+    newest = int(snapshot.steps[-1]) if len(snapshot.steps) else 0
+    return judge_run(snapshot.configuration, snapshot.probes, nonfinite, newest)
 
 
-def _nonfinite(found: Mapping[str, NonFinite], newest: int) -> Verdict:
-    """Alarm while it lasts; afterwards a note, for half precision skips a step with an infinite gradient now and then."""
-    steps = sorted({step for one in found.values() for step in one.steps})
-    names = ", ".join(sorted(found))
-    going_on = steps[-1] == newest
-    when = f"in {len(steps):,} step{'s' if len(steps) > 1 else ''}, last at step {steps[-1]:,}"
-    return Verdict(
-        "nonfinite", "alarm" if going_on else "warning" if "loss" in found else "info",
-        "NaN or infinity in training", f"Not finite: {names} ({when}).", steps[0], steps[-1],
-        remedy="Lower the learning rate, keep gradient clipping on, use 32-bit precision, and check the data for wild values."
-        if going_on or "loss" in found else "A single infinite gradient in half precision is skipped and harmless.",
-    )  # fmt: skip
+def why_unwatched(snapshot: Snapshot) -> str | None:
+    """What stands in the posterior charts of a run that has no posterior to watch."""
+    reason = None if snapshot.probes else unwatched(snapshot.configuration)
+    return reason.title if reason else None

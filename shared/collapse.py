@@ -2,6 +2,17 @@
 
 Each rule looks at raw (mu, logvar) statistics, never at a loss term: a free-bits floor or a beta hides the truth there.
 The two older rules (mean variance < 0.1, exp(logvar) > 0.01) point the wrong way and raise nothing here.
+
+From rule to alarm: a rule that fires is a note (`info`) during its quiet time, then a warning, and an alarm once it has
+fired on three evaluations in a row after the quiet time. The quiet time ends
+
+- for NaN or infinity: at once, and the first evaluation is an alarm;
+- for an explosion: after a fifth of the beta warm-up, for where beta is near 0 nothing holds the KL;
+- for lost information (all other rules), where an earlier evaluation was free of it: with the warm-up. A dip while beta
+  still rises may recover: a decoder on h_t lost its latents at 0.4 warm-ups and had them back at 1.5, while one with a bypass
+  lost them for good at 0.75 to 1.5;
+- for information that never was there: after 1.5 warm-ups, or after seven evaluations where there is no warm-up (an
+  alarm at the tenth), for an untrained encoder carries none yet.
 """
 
 import math
@@ -23,8 +34,6 @@ class Thresholds:
     """Var(mu) above which a unit is active (Burda, Grosse, Salakhutdinov 2016)."""
     information_nats: float = 0.10
     """Below this bound on I(x; z), in nats per set, latents carry nothing."""
-    kl_healthy: tuple[float, float] = (0.1, 10.0)
-    """Healthy band of the total KL that users of the older monitor know, in nats per set."""
     kl_excess_per_dim: float = 10.0
     """Mean KL per dimension above this is an explosion."""
     decoder_reliance: float = 0.02
@@ -33,6 +42,8 @@ class Thresholds:
     """Probe evaluations in a row that must agree before an alarm."""
     minimum_patients: int = 32
     """Smaller probes prove nothing."""
+    quiet_evaluations: int = 7
+    """Without a beta warm-up, the first evaluations, in which an encoder may learn to carry anything at all."""
 
 
 @dataclass(frozen=True)
@@ -51,14 +62,15 @@ class Verdict:
 
 Rule = Callable[[Mapping[str, Any], Thresholds], Verdict | None]
 HEALTHY = Verdict("healthy", "ok", "Posterior healthy", "No rule has fired on the last probe evaluations.")
+SEVERITIES: tuple[Severity, ...] = ("alarm", "warning", "info", "ok")
 LOWER_BETA = "Lower beta_max, lengthen beta_warmup_steps, or raise free_bits; then check active units again."
 
 
 def judge(probes: Sequence[Mapping[str, Any]], beta_warmup_steps: int = 0, limits: Thresholds | None = None) -> Verdict:
     """The most serious verdict that holds at the last of `probes` (rows of kind "probe", in step order).
 
-    During the first fifth of the beta warm-up low information is reported as `info`, not as an alarm: an untrained encoder
-    carries none yet. Rows with too few patients give "insufficient data", never a number.
+    When a rule that fires is a note, a warning or an alarm stands at the head of this file. Rows with too few patients give
+    "insufficient data", never a number.
     """
     limits = limits or Thresholds()
     rows = [row for row in probes if _number(row, "kl") is not None or _nonfinite_names(row)]
@@ -71,13 +83,13 @@ def judge(probes: Sequence[Mapping[str, Any]], beta_warmup_steps: int = 0, limit
             "insufficient", "info", "Insufficient data",
             f"{rows[-1].get('patients')} probe patients; below {limits.minimum_patients} an active unit cannot be told from a dead one.",
         )  # fmt: skip
-    for rule in (_explosion, _collapse, _ignored_latent):
-        streak = _streak(rows, rule, limits)
-        if streak:
-            verdict = rule(rows[-1], limits)
-            assert verdict is not None
-            return _dated(verdict, rows, streak, beta_warmup_steps, limits)
-    return HEALTHY
+    found = []
+    for rule in (_explosion, _collapse, _ignored_latent, _dead_level):
+        verdict, streak = rule(rows[-1], limits), _streak(rows, rule, limits)
+        if verdict is not None:
+            quiet = 0.2 * beta_warmup_steps if rule is _explosion else _quiet_until(rows, streak, beta_warmup_steps, limits)
+            found.append(_dated(verdict, rows[-streak:], quiet, limits))
+    return min(found, key=lambda verdict: SEVERITIES.index(verdict.severity), default=HEALTHY)
 
 
 def _number(row: Mapping[str, Any], name: str) -> float | None:
@@ -101,13 +113,22 @@ def _streak(rows: Sequence[Mapping[str, Any]], rule: Rule, limits: Thresholds) -
     return count
 
 
-def _dated(verdict: Verdict, rows: Sequence[Mapping[str, Any]], streak: int, warmup: int, limits: Thresholds) -> Verdict:
-    steps = [int(row["step"]) for row in rows[-streak:]]
-    counted = [step for step in steps if step > 0.2 * warmup]  # an alarm needs its evidence after the silent time
+def _quiet_until(rows: Sequence[Mapping[str, Any]], streak: int, warmup: int, limits: Thresholds) -> float:
+    """The last step of the quiet time of a rule on lost information that fires on the last `streak` rows."""
+    if streak < len(rows):
+        return warmup
+    if warmup:
+        return 1.5 * warmup
+    return float(rows[: limits.quiet_evaluations][-1]["step"])
+
+
+def _dated(verdict: Verdict, streak: Sequence[Mapping[str, Any]], quiet_until: float, limits: Thresholds) -> Verdict:
+    steps = [int(row["step"]) for row in streak]
+    counted = [step for step in steps if step > quiet_until]
     early = not counted
     severity: Severity = "info" if early else "warning" if len(counted) < limits.persistence else "alarm"
     began, seen = steps[0], steps[-1] if early else counted[min(limits.persistence, len(counted)) - 1]
-    note = " Still early in the beta warm-up: watched, not alarmed." if early else ""
+    note = " Still early in training: watched, not alarmed." if early else ""
     return replace(verdict, severity=severity, detail=verdict.detail + note, began=began, seen=seen)
 
 
@@ -163,3 +184,21 @@ def _ignored_latent(row: Mapping[str, Any], limits: Thresholds) -> Verdict | Non
         evidence={"decoder_reliance": reliance, "threshold": limits.decoder_reliance},
         remedy="Remove the path around the latent (skip or autoregressive inputs), or weaken the decoder.",
     )  # fmt: skip
+
+
+def _dead_level(row: Mapping[str, Any], limits: Thresholds) -> Verdict | None:
+    """Partial collapse: the first level of latents that carries nothing, where the total is healthy."""
+    if _collapse(row, limits) is not None:
+        return None
+    level = 1
+    while (ratio := _number(row, f"active_ratio_level_{level}")) is not None:
+        information = _number(row, f"mi_gauss_level_{level}")
+        if ratio < limits.active_ratio and information is not None and information < limits.information_nats:
+            return Verdict(
+                "partial_collapse", "alarm", f"Partial collapse: level {level} carries nothing",
+                f"{ratio:.1%} of its units are active, beyond its prior; at most {information:.3g} nats per set depend on the input.",
+                evidence={"level": level, "active_ratio": ratio, "mi_gauss": information},
+                remedy=f"Train with fewer levels, or keep this one alive: {LOWER_BETA[0].lower()}{LOWER_BETA[1:]}",
+            )  # fmt: skip
+        level += 1
+    return None

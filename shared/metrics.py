@@ -15,7 +15,9 @@ class Metric:
 TRAINING: dict[str, Metric] = {
     "loss": Metric("Total loss", "weighted nats", "What the optimizer minimises: reconstruction + beta * KL + prediction."),
     "recon": Metric("Reconstruction loss", "nats / set", "Negative log likelihood of a set given its latent (or Chamfer)."),
-    "kl": Metric("KL divergence", "nats / set", "KL from posterior to prior, unclamped and unweighted, mean over sets."),
+    "kl": Metric(
+        "KL divergence", "nats / set", "KL from posterior to prior, unclamped and unweighted, mean over sets, all levels."
+    ),
     "kl_loss": Metric("KL in the loss", "nats / set", "The KL after free bits, before beta. A floor hides collapse here."),
     "prediction": Metric("Prediction loss", "nats", "Outcome loss: cross-entropy or focal, over labelled stays."),
     "elbo": Metric("ELBO", "nats / set", "-(reconstruction + KL), with the unclamped KL: a lower bound on log p(set)."),
@@ -31,12 +33,13 @@ TRAINING: dict[str, Metric] = {
     "posterior_variance": Metric(
         "Posterior variance",
         "",
-        "Mean of exp(logvar). 1 is the prior: near 1 in every dimension means collapse, small means informative.",
+        "Mean of the posterior's variance over its prior's. Near 1 in every dimension means collapse, small means informative.",
     ),
     "active_units": Metric(
         "Active units",
         "units",
-        "Latent dimensions with Var(mu) > 0.01 over the last window of steps (Burda et al. 2016); empty below 32 stays.",
+        "Latent dimensions with Var(mu) > 0.01, relative to the prior, over the last window of steps (Burda et al. 2016); "
+        "empty below 32 stays.",
     ),
     "active_ratio": Metric("Active units", "share", "Active units over all latent dimensions."),
     "active_ratio_variance": Metric(
@@ -47,14 +50,17 @@ TRAINING: dict[str, Metric] = {
     "mi_gauss": Metric(
         "Information bound",
         "nats / set",
-        "Sum over dimensions of 1/2 [log(Var mu + E s2) - E log s2]: an upper bound on I(x; z). Near 0 proves collapse.",
+        "Sum over dimensions of 1/2 [log(Var mu + E s2) - E log s2], relative to the prior: an upper bound on I(x; z), at most "
+        "the KL. Near 0 proves collapse.",
     ),
 }
 
 PROBE: dict[str, Metric] = {
     "kl": TRAINING["kl"],
     "mi_gauss": TRAINING["mi_gauss"],
-    "active_units": Metric("Active units", "units", "Latent dimensions with Var(mu) > 0.01 on the fixed probe set."),
+    "active_units": Metric(
+        "Active units", "units", "Latent dimensions with Var(mu) > 0.01, relative to the prior, on the probe set."
+    ),
     "active_ratio": TRAINING["active_ratio"],
     "active_ratio_variance": TRAINING["active_ratio_variance"],
     "posterior_variance": TRAINING["posterior_variance"],
@@ -64,8 +70,12 @@ PROBE: dict[str, Metric] = {
         "relative",
         "How much worse the reconstruction gets when latents are swapped between patients. 0: the decoder ignores them.",
     ),
-    "var_between": Metric("Variance between patients", "", "Mean over dimensions of Var over patients of the mean mu."),
-    "var_within": Metric("Variance within patients", "", "Mean over dimensions of the variance of mu over one stay."),
+    "var_between": Metric(
+        "Variance between patients", "", "Mean over dimensions of Var over patients of the mean mu, relative to the prior."
+    ),
+    "var_within": Metric(
+        "Variance within patients", "", "Mean over dimensions of the variance of mu over one stay, relative to the prior."
+    ),
     "patients": Metric("Probe patients", "stays", "Sample size of the probe."),
     "sets": TRAINING["sets"],
     "latent_dims": Metric("Latent dimensions", "units", "Number of latent dimensions, over all levels."),

@@ -114,8 +114,9 @@ def test_thresholds_of_the_four_panels(tmp_path: Path) -> None:
     words = {
         panel.metric: " ".join(note.text for note in figure(snapshot, panel, Look()).layout.annotations) for panel in POSTERIOR
     }
-    assert "usual band 0.1 – 10" in words["kl"]
-    assert "the prior" in words["posterior_variance"]
+    assert "carries nothing below 0.1" in words["kl"] and "usual" not in words["kl"]
+    assert "free bits: no pressure below 6.4" in words["kl"], "0.1 nats for each of 64 dimensions"
+    assert "as its prior" in words["posterior_variance"]
     assert "collapse below 6.4 (10%)" in words["active_units"]
     assert all("Posterior collapse" in text for text in words.values()), "the onset is marked on each"
 
