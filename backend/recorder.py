@@ -17,14 +17,13 @@ from torch import Tensor
 from shared.layout import RunLayout
 from shared.reader import JsonlTail
 from shared.schema import ALLOWED_TRANSITIONS, Event, EventKind, Heartbeat, RunInfo, RunState, now
+from shared.verdicts import MAY_OVERFLOW
 from shared.writer import JsonlWriter, cut_after_step, warn_on_stderr, write_record
 
 HEARTBEAT_EVERY = timedelta(seconds=1)
 FLUSH_AFTER_S = 0.5
 FLUSH_AFTER_STEPS = 64
 QUIET_AFTER_WARNING_S = 300.0
-MAY_OVERFLOW = {"grad_norm"}
-"""Infinite now and then by design: a loss scaler in half precision looks for its limit."""
 
 
 class Alarm:
@@ -181,9 +180,10 @@ class RunRecorder:
         if not held:
             return
         for (step, plain, _), measured in zip(held, unpack([packed for *_, packed in held]), strict=True):
-            self._metrics.write(step, {**plain, **measured})
-            bad = [name for name, value in measured.items() if not math.isfinite(value) and name not in MAY_OVERFLOW]
-            if bad:
+            values = {**plain, **measured}
+            self._metrics.write(step, values)
+            bad = [name for name, value in values.items() if isinstance(value, float) and not math.isfinite(value)]
+            if not MAY_OVERFLOW.issuperset(bad):
                 self.on_nonfinite(step, bad)
 
     def end(self, state: RunState, error: str | None = None) -> None:
