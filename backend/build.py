@@ -56,9 +56,11 @@ def load_weights(module: SeqSetVAEModule, path: Path) -> list[str]:
     Raises:
         InputError: less than half of its encoder fits: another vocabulary or other sizes.
     """
-    given = load_checkpoint(path)["state_dict"]
-    own = module.state_dict()
+    loaded = load_checkpoint(path, needs=("config",))
+    given, own = loaded["state_dict"], module.state_dict()
     fitting = {name: value for name, value in given.items() if name in own and own[name].shape == value.shape}
+    if loaded["seqsetvae"]["config"]["trainer"]["stage"] != module.config.trainer.stage:
+        fitting.pop("log_variance", None)  # weights of terms that another stage had
     encoder = [name for name in given if name.startswith("net.encoder")]
     fits = sum(given[name].numel() for name in encoder if name in fitting)
     if 2 * fits < sum(given[name].numel() for name in encoder) or not encoder:
@@ -108,7 +110,7 @@ def precision_of(config: TrainConfig, accelerator: str) -> str:
             raise InputError(f"trainer.precision: {wanted!r} needs a GPU and this run is on the CPU; use --precision 32")
         return "32-true"
     if wanted == "auto":
-        return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
+        return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
     return "32-true" if wanted == "32" else wanted
 
 

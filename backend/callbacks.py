@@ -66,8 +66,11 @@ class StepLog(L.Callback):
         taken = now - self._started - self.recorder.paused_s
         put = self.recorder.put
         put("epoch", round(batches / self.batches_per_epoch, 6))
-        self.recorder.put_all(STEP_SCALARS, torch.stack(self._parts).mean(dim=0))
-        put("beta", beta_at(step - 1, module.config.loss))
+        for name in STEP_SCALARS:
+            if name not in module.scalars:
+                put(name, None)
+        self.recorder.put_all(module.scalars, torch.stack(self._parts).mean(dim=0))
+        put("beta", beta_at(step - 1, module.config.loss) if module.uses_decoder else None)
         put("lr", self._lr)
         put("grad_norm", module.grad_norm)
         put("step_s", taken)

@@ -112,15 +112,26 @@ class CheckpointWriter:
 
 
 def score_of(metrics: dict[str, float | None]) -> tuple[int, float]:
-    """Sort key of a validation: any AUROC beats none, then AUROC, then the bound."""
+    """Sort key of a validation: any AUROC beats none, then AUROC, then the bound.
+
+    Where there is no bound either, the negative sum of reconstruction and KL stands for it, or the prediction loss.
+    """
     auroc, elbo = metrics.get("auroc"), metrics.get("elbo")
-    return (1, auroc) if auroc is not None else (0, elbo if elbo is not None else -float("inf"))
+    if auroc is not None:
+        return 1, auroc
+    if elbo is not None:
+        return 0, elbo
+    recon, kl, prediction = (metrics.get(name) for name in ("recon", "kl", "prediction"))
+    if recon is not None:
+        return 0, -(recon + (kl or 0.0))
+    return 0, -prediction if prediction is not None else -float("inf")
 
 
 def score_name(metrics: dict[str, float | None]) -> str:
     """The score in a file name."""
     known, score = score_of(metrics)
-    return f"auroc-{score:.4f}" if known else f"elbo{score:+.3f}"
+    bound = "elbo" if metrics.get("elbo") is not None else "score"
+    return f"auroc-{score:.4f}" if known else f"{bound}{score:+.3f}"
 
 
 def read_sidecars(folder: Path) -> list[tuple[Path, CheckpointSidecar]]:

@@ -16,7 +16,10 @@ from backend.loss import Gaussian, beta_at, clamp_free_bits, outcome_loss
 from backend.model import Encoded, SeqSetVAE
 from shared.config import OptimConfig, TrainConfig
 
+LARGEST_LOG_VARIANCE = 3.0
+"""Learned weights stay between exp(-3) and exp(3): unbounded, a term near 0 takes all of the weight."""
 STEP_SCALARS = ("loss", "recon", "kl", "kl_loss", "prediction", "elbo", "weight_recon", "weight_prediction")
+TERMS = ("recon", "kl", "kl_loss", "prediction")
 
 
 class SeqSetVAEModule(L.LightningModule):
@@ -55,7 +58,7 @@ class SeqSetVAEModule(L.LightningModule):
         freeze(self)
 
     def objective(self, batch: Batch, encoded: Encoded) -> tuple[Tensor, Tensor, Tensor]:
-        """(loss, values of `STEP_SCALARS` detached, outcome logits [P]) for sampled or mean latents."""
+        """(loss, values of `scalars` detached, outcome logits [P]) for sampled or mean latents."""
         config = self.config.loss
         state = self.net.states(encoded.z, batch) if self.uses_sequence else encoded.z
         zero = encoded.z.new_zeros(())
@@ -68,17 +71,30 @@ class SeqSetVAEModule(L.LightningModule):
         w_recon, w_prediction, penalty = self._weights(zero)
         loss = w_recon * bound + w_prediction * prediction + penalty
         raw = kl_SD.detach().sum(dim=1).mean()
-        values = (loss, recon, raw, kl, prediction, -(recon + raw), w_recon, w_prediction)
-        parts = torch.stack([x.detach().float() for x in values])
-        return loss, parts, logit
+        values = dict(zip(STEP_SCALARS, (loss, recon, raw, kl, prediction, -(recon + raw), w_recon, w_prediction), strict=True))
+        return loss, torch.stack([values[name].detach().float() for name in self.scalars]), logit
+
+    @property
+    def scalars(self) -> tuple[str, ...]:
+        """The `STEP_SCALARS` that exist here: terms of the stage; and no ELBO with the Chamfer loss, which bounds nothing."""
+        gone: set[str] = {"elbo"} if self.config.model.decoder == "chamfer" else set()
+        if not self.uses_decoder:
+            gone |= {"recon", "kl", "kl_loss", "elbo", "weight_recon"}
+        if not self.uses_classifier:
+            gone |= {"prediction", "weight_prediction"}
+        return tuple(name for name in STEP_SCALARS if name not in gone)
 
     def _weights(self, zero: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Weights of the two terms and what they cost: fixed, or exp(-s) with penalty s / 2 each (Kendall et al. 2018)."""
+        """Weights of the two terms and what they cost: fixed, or exp(-s) with penalty s / 2 each (Kendall et al. 2018).
+
+        Only terms of the stage cost anything: s of another would fall for ever.
+        """
         fixed = zero + self.config.loss.recon_weight, zero + self.config.loss.prediction_weight
         if self.log_variance is None:
             return *fixed, zero
-        learned = (-self.log_variance).exp()
-        return fixed[0] * learned[0], fixed[1] * learned[1], 0.5 * self.log_variance.sum()
+        s = self.log_variance.clamp(-LARGEST_LOG_VARIANCE, LARGEST_LOG_VARIANCE)
+        recon, prediction = s[0] * self.uses_decoder, s[1] * self.uses_classifier
+        return fixed[0] * (-recon).exp(), fixed[1] * (-prediction).exp(), 0.5 * (recon + prediction)
 
     @property
     def uses_sequence(self) -> bool:
@@ -97,6 +113,8 @@ class SeqSetVAEModule(L.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """The loss of one batch, with its parts for the run's log."""
+        if self.log_variance is not None:  # brought back to its bounds, where a gradient inwards still moves it
+            self.log_variance.data.clamp_(-LARGEST_LOG_VARIANCE, LARGEST_LOG_VARIANCE)
         encoded = self.net.encode(batch, sample=self.uses_decoder)
         self.posterior = Gaussian(encoded.posterior.mu.detach(), encoded.posterior.logvar.detach())
         self.prior = Gaussian(encoded.prior.mu.detach(), encoded.prior.logvar.detach())
@@ -108,23 +126,27 @@ class SeqSetVAEModule(L.LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Bound on sampled latents (so that it is a bound), outcome on their means (so that it is the best guess)."""
-        encoded = self.net.encode(batch, sample=True)
-        _, parts, _ = self.objective(batch, encoded)
-        means = self.net.encode(batch, sample=False)
+        _, parts, _ = self.objective(batch, self.net.encode(batch, sample=True))
+        named = dict(zip(self.scalars, parts, strict=True))
         known = ~batch.label.isnan()
         if self.uses_classifier and known.any():
-            logit = self.net.classify(self.net.states(means.z, batch), batch)[known].float()
+            logit = self.net.classify(self.net.states(self.net.encode(batch, sample=False).z, batch), batch)
+            named["prediction"] = outcome_loss(logit, batch.label, self.config.loss, self.positive_weight)
             for meter in self._meters().values():
-                meter.update(logit.sigmoid(), batch.label[known].long())
+                meter.update(logit[known].float().sigmoid(), batch.label[known].long())
         sizes = parts.new_tensor([batch.sets, batch.stays, known.sum(), batch.label[known].sum()])
-        self._sums.append(torch.cat([parts[:6] * batch.sets, sizes]))
+        sums = [named[name] * sizes[2 if name == "prediction" else 0] for name in TERMS if name in named]
+        self._sums.append(torch.cat([torch.stack(sums), sizes]))
 
     def on_validation_epoch_end(self) -> None:
         """Close the validation."""
         self.close_validation()
 
     def close_validation(self) -> None:
-        """Totals of the split into `validation`; AUROC and AUPRC are None when only one class is present."""
+        """Totals of the split into `validation`: means over sets, and of the prediction over labelled stays.
+
+        None is what does not exist: AUROC and AUPRC with one class, terms of another stage, a prediction without a label.
+        """
         *sums, sets, stays, known, positive = torch.stack(self._sums).sum(0).tolist()
         self._sums.clear()
         scores: dict[str, float | None] = {}
@@ -135,11 +157,27 @@ class SeqSetVAEModule(L.LightningModule):
                 meter.reset()
         self.validation = {
             **scores,
-            **{name: value / sets for name, value in zip(STEP_SCALARS, sums, strict=False)},
+            **self._means(dict(zip([name for name in TERMS if name in self.scalars], sums, strict=True)), sets, known),
             "positives": positive / known if known else None,
             "labelled": known,
             "stays": stays,
         }
+
+    def _means(self, sums: dict[str, float], sets: float, labelled: float) -> dict[str, float | None]:
+        """Means of the terms, and the loss and the bound that follow from them."""
+        sizes = {name: labelled if name == "prediction" else sets for name in sums}
+        means: dict[str, float | None] = dict.fromkeys(("loss", *TERMS, "elbo"))
+        means |= {name: value / sizes[name] for name, value in sums.items() if sizes[name]}
+        recon, raw, kl, prediction = (means[name] for name in TERMS)
+        w_recon, w_prediction, penalty = (float(x) for x in self._weights(torch.zeros(())))
+        loss: list[float] = []
+        if recon is not None and kl is not None:
+            loss.append(w_recon * (recon + beta_at(self.global_step or self.trained_steps, self.config.loss) * kl))
+        if prediction is not None:
+            loss.append(w_prediction * prediction)
+        if recon is not None and raw is not None and "elbo" in self.scalars:
+            means["elbo"] = -(recon + raw)
+        return means | {"loss": sum(loss) + penalty if loss else None}
 
     def on_train_start(self) -> None:
         """Frozen features of fine-tuning come from a network in eval mode, without dropout."""

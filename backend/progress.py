@@ -61,6 +61,7 @@ class Progress(L.Callback):
         if trainer.state.fn != "fit" or not isinstance(pl_module, SeqSetVAEModule):
             return
         scores = {k: v for k, v in pl_module.validation.items() if k in ("auroc", "auprc", "elbo", "loss")}
+        scores = {k: v for k, v in scores.items() if v is not None or k.startswith("au")}
         shown = "  ".join(f"{k} {v:.4f}" if v is not None else f"{k} undefined (one class)" for k, v in scores.items())
         line = f"step {trainer.global_step:,} validation: {shown}"
         if self._bar is not None:
