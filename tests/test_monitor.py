@@ -13,6 +13,7 @@ from backend.recorder import RunRecorder
 from shared.collapse import judge
 from shared.layout import RunLayout
 from shared.reader import Health, read_status
+from shared.verdicts import beta_warmup, judge_run
 from tests.tiny_runs import evaluations, events, info, metrics, stays
 
 __all__ = ["stays"]
@@ -151,6 +152,30 @@ def test_helpful_errors(tmp_path, expose, error, words):
         fit(PosteriorMetricsMonitor(log_dir=tmp_path / "run"), PlainVAE(expose=expose), tmp_path)
     assert info(RunLayout(tmp_path / "run")).state == "failed"
     assert "posterior" in info(RunLayout(tmp_path / "run")).error
+
+
+def test_a_posterior_that_follows_its_own_prior_is_a_collapse(tmp_path):
+    class Following(PlainVAE):
+        def training_step(self, batch, batch_idx):
+            loss = super().training_step(batch, batch_idx)
+            self.prior = tuple(x.detach().clone() for x in self.posterior)
+            return loss
+
+    monitor = PosteriorMetricsMonitor(update_frequency=4, window_size=4, log_dir=tmp_path / "run")
+    fit(monitor, Following(), tmp_path)
+    row = metrics(RunLayout(tmp_path / "run"))[-1]
+    assert (row["kl"], row["mi_gauss"], row["active_units"]) == pytest.approx((0, 0, 0), abs=1e-6)
+    assert (monitor.verdict.kind, monitor.verdict.severity) == ("collapse", "alarm")
+
+
+def test_warm_up_of_a_foreign_module_is_kept_in_its_run(tmp_path):
+    monitor = PosteriorMetricsMonitor(update_frequency=4, window_size=4, log_dir=tmp_path / "run", warmup_steps=3000)
+    fit(monitor, PlainVAE(beta=500.0), tmp_path, max_epochs=12)
+    run = RunLayout(tmp_path / "run")
+    assert beta_warmup(info(run).config) == 3000
+    assert (monitor.verdict.kind, monitor.verdict.severity) == ("collapse", "info")
+    (page,) = judge_run(info(run).config, evaluations(run, "probe"), {}, 0)
+    assert page == monitor.verdict
 
 
 def test_needs_a_folder(tmp_path):
