@@ -1,5 +1,6 @@
 """Batches of stays as flat tensors: events [E], sets [S], stays [P]. Padding exists only where attention needs it."""
 
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -252,4 +253,11 @@ def loader(dataset: StayDataset, batches: Sampler[list[int]] | list[list[int]], 
         pin_memory=pin,
         persistent_workers=dataset.config.persistent_workers and workers > 0,
         prefetch_factor=4 if workers > 0 else None,
+        worker_init_fn=_leave_signals_to_the_trainer,
     )
+
+
+def _leave_signals_to_the_trainer(worker: int) -> None:
+    """Ctrl-C reaches every process of the terminal: only the trainer acts on it, and needs its workers for the step in hand."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -9,11 +9,32 @@ from typing import TextIO
 from shared.writer import warn_on_stderr
 
 
+class MayVanish:
+    """A terminal that may be closed meanwhile: that must not stop the training, nor the saving of one that ends with it."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write if there is still somebody to read it."""
+        with contextlib.suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush likewise."""
+        with contextlib.suppress(OSError):
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._stream, name)
+
+
 class Tee:
-    """A text stream that writes to the terminal and to a file; a failing file is left alone, the terminal goes on."""
+    """A text stream that writes to the terminal and to a file; one that fails is left alone, the other goes on."""
 
     def __init__(self, terminal: TextIO, file: TextIO) -> None:
-        self.terminal = terminal
+        self.terminal = MayVanish(terminal)
         self._file: TextIO | None = file
 
     def write(self, text: str) -> int:

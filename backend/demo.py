@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -41,49 +42,94 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prepare once, then train and serve until Ctrl-C.
+    """Prepare once, then train and serve until Ctrl-C, SIGTERM or the end of the terminal.
 
     Raises:
         InputError: the dashboard does not come up, or a child fails at once.
     """
     data, runs = args.folder / "data", args.folder / "runs"
-    if not (data / DATASET_JSON).exists():
-        _backend("prepare", "simulate", str(data), "--patients", str(args.patients)).check_returncode()
-    runs.mkdir(parents=True, exist_ok=True)
     options = [f"--{name}={value}" for name, value in TRAINING.items() if value is not True]
     options += [f"--{name}" for name, value in TRAINING.items() if value is True]
     address = f"http://localhost:{args.port}"
-    with (
-        child("dashboard", "--runs", str(runs), "--port", str(args.port)) as dashboard,
-        child("backend", "train", "--data_dir", str(data), "--output_dir", str(runs), *options) as training,
-    ):
-        _wait_until_served(address, dashboard)
+    with children() as started:
+        if not (data / DATASET_JSON).exists():
+            status = started.wait(started.start("backend", "prepare", "simulate", str(data), "--patients", str(args.patients)))
+            if status:
+                raise InputError(f"the simulated stays could not be prepared (status {status}, see above)")
+        runs.mkdir(parents=True, exist_ok=True)
+        dashboard = started.start("dashboard", "--runs", str(runs), "--port", str(args.port))
+        training = started.start("backend", "train", "--data_dir", str(data), "--output_dir", str(runs), *options)
+        _wait_until_served(address, dashboard, started)
         print(f"\n  dashboard: {address}\n  simulated data, no real patients. Ctrl-C stops everything.\n", flush=True)
         if args.browser:
             webbrowser.open(address)
-        return _watch(dashboard, training)
+        status = started.wait(training)
+        print(f"training ended ({'finished' if status == 0 else f'status {status}'}); Ctrl-C closes the dashboard", flush=True)
+        return started.wait(dashboard)
+    return 0
 
 
-def _backend(*words: str) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run([sys.executable, "-m", "backend", *words], check=False)
+class Stopped(BaseException):
+    """A signal asked for the end; no error, so nothing that handles errors may catch it."""
 
 
-@contextlib.contextmanager
-def child(*words: str) -> Iterator[subprocess.Popen[bytes]]:
-    """`python -m WORDS` in a session of its own, so that Ctrl-C reaches it from here alone; told to stop at the end."""
-    process = subprocess.Popen([sys.executable, "-m", *words], start_new_session=True, stdin=subprocess.DEVNULL)
-    try:
-        yield process
-    finally:
-        if process.poll() is None:
-            process.terminate()
+class Children:
+    """Processes that end with this one. A signal is only noted, and acted on while waiting: none can slip between the start
+    of a child and its being known.
+    """
+
+    def __init__(self) -> None:
+        self.asked = threading.Event()
+        self._processes: list[subprocess.Popen[bytes]] = []
+
+    def start(self, *words: str) -> subprocess.Popen[bytes]:
+        """`python -m WORDS` in a session of its own, so that the terminal's signals reach it from here alone."""
+        self.pause(0.0)
+        process = subprocess.Popen([sys.executable, "-m", *words], start_new_session=True, stdin=subprocess.DEVNULL)
+        self._processes.append(process)
+        return process
+
+    def pause(self, seconds: float) -> None:
+        """Wait a moment. Raises Stopped when a signal has come."""
+        if self.asked.wait(seconds):
+            raise Stopped
+
+    def wait(self, process: subprocess.Popen[bytes]) -> int:
+        """Exit status of a child. Raises Stopped when a signal comes first."""
+        while process.poll() is None:
+            self.pause(0.1)
+        return process.returncode
+
+    def end(self) -> None:
+        """Ask all of them to stop, so that training can save; kill what has not after 30 s."""
+        for process in self._processes:
+            if process.poll() is None:
+                process.terminate()
+        for process in self._processes:
             try:
                 process.wait(timeout=30)
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
 
 
-def _wait_until_served(address: str, dashboard: subprocess.Popen[bytes]) -> None:
+@contextlib.contextmanager
+def children() -> Iterator[Children]:
+    """Children that end with the block, however it ends: also by Ctrl-C, SIGTERM or SIGHUP, which end it without an error."""
+    started = Children()
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, lambda *_: started.asked.set()) for number in numbers}
+    try:
+        yield started
+    except Stopped:
+        with contextlib.suppress(OSError):  # the terminal may be gone
+            print("\nstopping ...", flush=True)
+    finally:
+        started.end()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _wait_until_served(address: str, dashboard: subprocess.Popen[bytes], started: Children) -> None:
     deadline = time.monotonic() + READY_WITHIN_S
     while time.monotonic() < deadline:
         if dashboard.poll() is not None:
@@ -92,17 +138,5 @@ def _wait_until_served(address: str, dashboard: subprocess.Popen[bytes]) -> None
             with urllib.request.urlopen(address, timeout=2):
                 return
         except (urllib.error.URLError, OSError):
-            time.sleep(0.2)
+            started.pause(0.2)
     raise InputError(f"the dashboard did not answer at {address} within {READY_WITHIN_S:.0f} s")
-
-
-def _watch(dashboard: subprocess.Popen[bytes], training: subprocess.Popen[bytes]) -> int:
-    """Wait for Ctrl-C, SIGTERM or the end of the dashboard; training may end before, its run stays to look at."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        status = training.wait()
-        print(f"training ended ({'finished' if status == 0 else f'status {status}'}); Ctrl-C closes the dashboard", flush=True)
-        return dashboard.wait()
-    except KeyboardInterrupt:
-        print("\nstopping ...", flush=True)
-        return 0

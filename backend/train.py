@@ -78,6 +78,7 @@ def train(config: TrainConfig, resume: Resume | None = None) -> int:
     if config.trainer.early_stopping_patience and config.trainer.stage == "pretrain":
         raise InputError("trainer.early_stopping_patience: pretraining has no outcome, so no AUROC to stop on; leave it out")
     accelerator = accelerator_of(config)
+    check_devices(config, accelerator)
     precision = precision_of(config, accelerator)
     torch.set_num_threads(config.trainer.cpu_threads or os.cpu_count() or 1)
     data = open_data(config)
@@ -101,6 +102,17 @@ def train(config: TrainConfig, resume: Resume | None = None) -> int:
         with Outcome(recorder) as outcome:
             fit(job)
     return EXIT[outcome.state]
+
+
+def check_devices(config: TrainConfig, accelerator: str) -> None:
+    """Refuse more GPUs than there are.
+
+    Raises:
+        InputError: names the count.
+    """
+    there = torch.cuda.device_count()
+    if accelerator == "gpu" and config.trainer.devices > there:
+        raise InputError(f"trainer.devices: {config.trainer.devices} asked for, and this machine has {there} GPU(s)")
 
 
 def announce(job: Job, fresh: list[str]) -> None:

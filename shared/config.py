@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from shared.errors import InputError
 
@@ -64,6 +64,14 @@ class ModelConfig(Group):
         description="classifier also reads the measurements: last value of each variable, and its summary over the stay "
         "('none': on up to 256 variables)",
     )
+
+    @field_validator("set_heads", "transformer_heads")
+    @classmethod
+    def _heads_share_the_width(cls, heads: int, info: ValidationInfo) -> int:
+        width = info.data.get("width")
+        if width is not None and width % heads:
+            raise ValueError(f"has to divide model.width, which is {width}")
+        return heads
 
 
 class LossConfig(Group):
@@ -128,7 +136,11 @@ class TrainerConfig(Group):
     checkpoint_every_n_steps: int = Field(default=500, ge=1, description="steps between writes of last.ckpt")
     seed: int = Field(default=0, ge=0, description="seed of weights, order and noise")
     cpu_threads: int | None = Field(default=None, ge=1, description="threads of the CPU backend ('none': all cores)")
-    resume_from_checkpoint: str | None = Field(default=None, description="checkpoint or run folder to go on from")
+    resume_from_checkpoint: str | None = Field(
+        default=None,
+        description="checkpoint or run folder to go on from; batch size and learning rate may change (with another batch size "
+        "it goes on at the next whole batch: up to one batch of stays is left out of that epoch)",
+    )
 
 
 class MonitorConfig(Group):
@@ -199,7 +211,8 @@ def build_config(values: dict[str, Any], *, where: str = "options", base: TrainC
         return TrainConfig.model_validate(merged)
     except ValidationError as error:
         lines = [
-            f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}, got {item['input']!r}" for item in error.errors()
+            f"{'.'.join(str(part) for part in item['loc'])}: {item['msg'].removeprefix('Value error, ')}, got {item['input']!r}"
+            for item in error.errors()
         ]
         raise InputError(f"{where}: " + "; ".join(lines)) from error
 

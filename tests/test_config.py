@@ -115,6 +115,8 @@ def test_unknown_keys_name_the_nearest(values: dict[str, object], expected: str)
         ({"beta_max": float("inf")}, "loss.beta_max: Input should be a finite number, got inf"),
         ({"precision": "16"}, "trainer.precision: Input should be 'auto', '32', 'bf16-mixed' or '16-mixed', got '16'"),
         ({"chamfer_weights": [1, 2]}, "loss.chamfer_weights"),
+        ({"width": 100, "set_heads": 3}, "model.set_heads: has to divide model.width, which is 100, got 3"),
+        ({"width": 66}, "model.transformer_heads: has to divide model.width, which is 66, got 4"),
     ],
 )
 def test_bad_values_name_the_dotted_key(values: dict[str, object], expected: str) -> None:

@@ -16,7 +16,8 @@ import pandas as pd
 import pytest
 
 from backend.__main__ import main
-from shared.config import TrainConfig, group_of_option
+from shared.config import TrainConfig, build_config, group_of_option
+from shared.errors import InputError
 from shared.layout import RunLayout
 from shared.reader import Health, read_status
 from tests.test_boundaries import ROOT
@@ -79,6 +80,15 @@ def test_what_does_not_fit_the_data_is_named_before_anything_is_written(stays, t
     assert main([*tiny_words(stays, tmp_path / "runs"), *words]) == 2
     assert said in capsys.readouterr().err
     assert not list((tmp_path / "runs").glob("*")) if (tmp_path / "runs").exists() else True
+
+
+def test_more_gpus_than_there_are_is_refused(monkeypatch):
+    from backend.train import check_devices
+
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    with pytest.raises(InputError, match=r"trainer.devices: 4 asked for, and this machine has 1 GPU"):
+        check_devices(build_config({"devices": 4}), "gpu")
+    check_devices(build_config({"devices": 4}), "cpu")
 
 
 def test_help_is_grouped_and_complete(capsys):
