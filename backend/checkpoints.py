@@ -145,6 +145,24 @@ def read_sidecars(folder: Path) -> list[tuple[Path, CheckpointSidecar]]:
     return found
 
 
+def repair_sidecars(folder: Path) -> None:
+    """Describe again each checkpoint that its sidecar does not: a kill between the two leaves the older file with the newer."""
+    for path, sidecar in read_sidecars(folder):
+        size = path.stat().st_size
+        if sidecar.bytes == size and sidecar.sha256 == sha256_of(path):
+            continue
+        try:
+            loaded = load_checkpoint(path, mapped=True, needs=("config", "epoch"))
+        except InputError:
+            continue
+        step, kept = loaded["global_step"], loaded["seqsetvae"]
+        repaired = CheckpointSidecar(
+            kind=sidecar.kind, file=path.name, step=step, epoch=kept["epoch"], config=kept["config"], bytes=size,
+            metrics=sidecar.metrics if sidecar.step == step else {}, sha256=sha256_of(path),
+        )  # fmt: skip
+        write_record(path.with_suffix(".json"), repaired, durable=True)
+
+
 def load_checkpoint(path: Path, *, mapped: bool = False, needs: Iterable[str] = ()) -> dict[str, Any]:
     """A checkpoint on the CPU, without unpickling anything but tensors and plain values.
 

@@ -10,9 +10,10 @@ from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
 
+from backend.checkpoints import repair_sidecars
 from backend.plan import Plan
 from backend.recorder import RunRecorder
-from backend.resume import Resume, clear_after
+from backend.resume import HELPER_OF, Resume, clear_after, refuse_running
 from backend.stopping import NotSavedError, StopRequested
 from backend.store import PreparedDataset
 from shared.config import TrainConfig
@@ -22,15 +23,13 @@ from shared.schema import RunInfo, RunState, Session, now
 from shared.writer import write_record
 
 PACKAGES = ("torch", "lightning", "torchmetrics", "numpy", "pandas", "pyarrow")
-HELPER_OF = "SEQSETVAE_RUN"
-"""Set by the first process of a run on several devices: the helpers it starts write into no folder of their own."""
 
 
 def open_recorder(config: TrainConfig, data: PreparedDataset, plan: Plan, resume: Resume | None, device: str) -> RunRecorder:
     """The recorder of a new run or of one that goes on, its run.json written and its log cut to where it goes on.
 
     Raises:
-        InputError: the folder cannot be made or written.
+        InputError: the folder cannot be made or written, or another process took the run up meanwhile.
     """
     helped = os.environ.get(HELPER_OF)
     if helped is not None:
@@ -41,6 +40,7 @@ def open_recorder(config: TrainConfig, data: PreparedDataset, plan: Plan, resume
         info = RunInfo(name=layout.root.name, config={}, dataset=summary, parent=config.trainer.init_from)
     else:
         layout, info = resume.layout, resume.info
+        refuse_running(layout)
     info.config = config.model_copy(
         update={"trainer": config.trainer.model_copy(update={"resume_from_checkpoint": None})}
     ).model_dump(mode="json")
@@ -52,6 +52,7 @@ def open_recorder(config: TrainConfig, data: PreparedDataset, plan: Plan, resume
     try:
         if resume is not None:
             clear_after(layout, plan.start_step)
+            repair_sidecars(layout.checkpoints)
         layout.checkpoints.mkdir(exist_ok=True)
         write_record(layout.run_json, info, durable=True)
     except OSError as error:

@@ -112,12 +112,12 @@ class RunRecorder:
         self._heart: threading.Thread | None = None
 
     def begin(self, from_step: int = 0) -> None:
-        """Enter `running` and start the heart. Records beyond `from_step` belong to work that was lost: they are cut."""
+        """Enter `running` and start the heart. Records beyond `from_step` belong to work that is made again: put away."""
         self.beat.step = from_step
         if not self.writes:
             return
         for path in (self.layout.metrics, self.layout.evaluations, self.layout.events):
-            cut_after_step(path, from_step)
+            cut_after_step(path, from_step, self.layout.discarded / path.name)
         self.set_state(RunState.RUNNING, from_step)
         self._heart = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
         self._heart.start()

@@ -2,8 +2,9 @@
 
 import os
 import shutil
+import socket
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,10 @@ from shared.reader import Health, read_record, read_status
 from shared.schema import RunInfo, now
 from shared.writer import warn_on_stderr
 
+HELPER_OF = "SEQSETVAE_RUN"
+"""Set by the first process of a run on several devices: the helpers it starts write into no folder of their own."""
 ALIVE_WITHIN = timedelta(seconds=30)
+CLOCK_SLACK_S = 60.0
 FIXED = ("trainer.stage", "trainer.freeze_ratio", "trainer.seed", "loss.loss_weighting", "data.label")
 """Besides all of `model`: options that a checkpoint cannot follow."""
 
@@ -86,7 +90,7 @@ def open_resume(target: Path) -> Resume:
             "to start a new run from its weights use --init_from"
         )
     info = read_record(layout.run_json, RunInfo)
-    _refuse_running(layout)
+    refuse_running(layout)
     path = furthest(layout) if target.is_dir() else target
     checkpoint = None if path is None else load_checkpoint(path, needs=NEEDED)
     if checkpoint is not None and not checkpoint["seqsetvae"]["settled"]:
@@ -94,12 +98,37 @@ def open_resume(target: Path) -> Resume:
     return Resume(layout, info, path, checkpoint)
 
 
-def _refuse_running(layout: RunLayout) -> None:
-    status = read_status(layout)
-    beat = status.heartbeat
-    if status.health is not Health.RUNNING or beat is None or beat.pid == os.getpid() or now() - beat.at > ALIVE_WITHIN:
+def refuse_running(layout: RunLayout) -> None:
+    """Refuse to be a second writer. On one machine the process decides, however old its heartbeat; from afar that has to.
+
+    Raises:
+        InputError: names the process.
+    """
+    if HELPER_OF in os.environ:
         return
-    raise InputError(f"{layout.root}: process {beat.pid} on {beat.host} is still training this run; stop it first")
+    status = read_status(layout)
+    beat, session = status.heartbeat, status.info.sessions[-1] if status.info and status.info.sessions else None
+    if status.health not in (Health.RUNNING, Health.CREATED, Health.STALE):
+        return
+    if session is not None and session.host == socket.gethostname():
+        pid, host = session.pid, "this machine"
+        busy = pid != os.getpid() and not started_after(pid, session.started_at)
+    elif beat is not None:
+        pid, host, busy = beat.pid, beat.host, now() - beat.at <= ALIVE_WITHIN
+    else:
+        return
+    if busy:
+        raise InputError(f"{layout.root}: process {pid} on {host} is still training this run; stop it first")
+
+
+def started_after(pid: int, moment: datetime) -> bool:
+    """Whether a living process is too young to have been there at `moment`: its number was given out again."""
+    try:
+        ticks = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+        booted = next(int(line.split()[1]) for line in Path("/proc/stat").read_text().splitlines() if line.startswith("btime"))
+    except (OSError, IndexError, StopIteration):
+        return False
+    return booted + ticks / os.sysconf("SC_CLK_TCK") > moment.timestamp() + CLOCK_SLACK_S
 
 
 def furthest(layout: RunLayout) -> Path | None:
@@ -117,14 +146,15 @@ def furthest(layout: RunLayout) -> Path | None:
 
 
 def clear_after(layout: RunLayout, step: int) -> None:
-    """Put away what belongs to steps that will be made again: snapshots go, later checkpoints move to `discarded`.
+    """Put away what belongs to steps that will be made again: snapshots and later checkpoints move to `discarded`.
 
     Left there, a later checkpoint would be taken for the run's newest state although its log has been cut.
     """
     for kind in ("posterior", "latents", "reconstruction"):
         for made, path in layout.snapshots(kind):
             if made > step:
-                path.unlink(missing_ok=True)
+                (layout.discarded / kind).mkdir(parents=True, exist_ok=True)
+                path.replace(layout.discarded / kind / path.name)
     for leftover in (*layout.root.glob(".*.tmp"), *layout.checkpoints.glob("*.tmp"), *layout.root.glob("*/*.tmp")):
         leftover.unlink(missing_ok=True)
     for path in sorted(layout.checkpoints.glob("*.ckpt")):

@@ -52,6 +52,11 @@ class RunLayout:
         return self.root / "checkpoints"
 
     @property
+    def discarded(self) -> Path:
+        """What a resume of an earlier checkpoint cut off: log lines and snapshots of steps that are made again."""
+        return self.root / "discarded"
+
+    @property
     def plots(self) -> Path:
         """Four-panel pictures that the posterior monitor draws."""
         return self.root / "plots"

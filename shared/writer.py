@@ -174,20 +174,26 @@ def _cut_torn_end(fd: int) -> None:
         os.ftruncate(fd, whole)
 
 
-def cut_after_step(path: Path, step: int) -> int:
+def cut_after_step(path: Path, step: int, keep: Path | None = None) -> int:
     """Drop every line of a JSONL file whose step is above `step`, and a torn last line; returns how many went.
 
+    Whole lines are first appended to `keep`, if given; a kill in between leaves them there twice, never nowhere.
     The file is replaced whole (a new inode), so that a reader that follows it starts again and does not mix the two.
     """
     if not path.exists():
         return 0
-    kept, dropped = bytearray(), 0
+    kept, cut, dropped = bytearray(), bytearray(), 0
     with path.open("rb") as file:
         for line in file:
             if line.endswith(b"\n") and _step_of(line) <= step:
                 kept += line
             else:
                 dropped += 1
+                cut += line if line.endswith(b"\n") else b""
+    if cut and keep is not None:
+        keep.parent.mkdir(exist_ok=True)
+        with keep.open("ab") as file:
+            file.write(cut)
     if dropped:
         replace_atomically(path, bytes(kept), durable=True)
     return dropped

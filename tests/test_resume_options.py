@@ -6,12 +6,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from backend.checkpoints import load_checkpoint
+from backend.checkpoints import load_checkpoint, repair_sidecars, sha256_of
 from backend.lit import SeqSetVAEModule
 from backend.plan import Plan, Position
 from backend.saving import Saving
 from shared.config import build_config
 from shared.layout import RunLayout
+from shared.reader import read_record
+from shared.schema import CheckpointSidecar
+from shared.writer import write_record
 from tests.killed_runs import TOTAL, before, copied, undisturbed
 from tests.tiny_runs import (
     assert_same_run,
@@ -20,6 +23,7 @@ from tests.tiny_runs import (
     info,
     metrics,
     newest,
+    rows,
     start,
     stays,
     weights,
@@ -37,6 +41,35 @@ def test_resume_of_each_kind_of_checkpoint(undisturbed, tmp_path, kind):
     assert go_on(path) == 0
     assert_same_run(run, undisturbed[0])
     assert (run.checkpoints / "discarded" / "final_step-000000017.ckpt").exists() is (step < TOTAL)
+
+
+def test_what_an_earlier_checkpoint_cuts_off_is_put_away(undisturbed, tmp_path):
+    run = RunLayout(Path(shutil.copytree(undisturbed[0].root, tmp_path / "run")))
+    path = min(run.checkpoints.glob("best_*.ckpt"))
+    step = load_checkpoint(path)["global_step"]
+    before_it, snapshots = metrics(run), {made for made, _ in run.snapshots("latents") if made > step}
+    assert 0 < step < TOTAL and snapshots
+    assert go_on(path, max_steps=step + 1) == 0
+    put_away = RunLayout(run.discarded)
+    assert metrics(put_away) == before_it[step:]
+    assert {row["step"] for row in rows(put_away.evaluations)} <= set(range(step + 1, TOTAL + 1))
+    assert rows(put_away.events)
+    for kind in ("posterior", "latents", "reconstruction"):
+        assert {made for made, _ in put_away.snapshots(kind)} == snapshots
+
+
+def test_a_sidecar_of_a_checkpoint_that_never_came_is_mended(undisturbed, tmp_path):
+    """Killed between the sidecar and the renaming: it describes step 9, the file is of step 6."""
+    run = RunLayout(Path(shutil.copytree(undisturbed[0].root, tmp_path / "run")))
+    last = run.checkpoints / "last.ckpt"
+    wrong = read_record(last.with_suffix(".json"), CheckpointSidecar)
+    wrong.step, wrong.sha256 = 99, "0" * 64
+    write_record(last.with_suffix(".json"), wrong)
+    others = {p.name: p.read_bytes() for p in run.checkpoints.glob("*.json") if p.stem != "last"}
+    repair_sidecars(run.checkpoints)
+    mended = read_record(last.with_suffix(".json"), CheckpointSidecar)
+    assert (mended.step, mended.sha256, mended.bytes) == (TOTAL, sha256_of(last), last.stat().st_size)
+    assert others == {p.name: p.read_bytes() for p in run.checkpoints.glob("*.json") if p.stem != "last"}
 
 
 def test_finished_run_with_nothing_left_says_so_and_is_not_touched(undisturbed, tmp_path, capsys):

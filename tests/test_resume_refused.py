@@ -1,6 +1,9 @@
 """What cannot be resumed is refused with the reason and the next step."""
 
+import os
 import shutil
+import subprocess
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -8,12 +11,17 @@ import torch
 
 from backend import checkpoints as checkpoints_module
 from backend.checkpoints import AtomicCheckpointIO
-from backend.resume import open_resume
+from backend.resume import HELPER_OF, open_resume
+from backend.train import train
+from shared.config import build_config
 from shared.errors import InputError
 from shared.layout import RunLayout
+from shared.schema import Heartbeat, RunState, now
+from shared.writer import write_record
 from tests.killed_runs import Camera, undisturbed
 from tests.tiny_runs import (
     go_on,
+    info,
     prepare_cohort,
     stays,
 )  # fmt: skip
@@ -72,6 +80,40 @@ class TestRefusals:
 
     def test_other_sizes(self, run):
         self.refused(run.root, "model.width: .* was trained with 16, and a resumed run cannot change it to 32", width=32)
+
+    def test_still_running_however_old_its_heartbeat(self, run, monkeypatch):
+        """A process that is stopped or waits for a slow disk is still there to write."""
+        with subprocess.Popen(["sleep", "60"]) as other:
+            try:
+                self.taken_up_by(run, other.pid)
+                self.refused(run.root, f"process {other.pid} on this machine is still training this run")
+                monkeypatch.setenv(HELPER_OF, str(run.root))
+                assert open_resume(run.root).path is not None, "a helper of the process that does go on is let through"
+            finally:
+                other.kill()
+        monkeypatch.delenv(HELPER_OF)
+        assert open_resume(run.root).path is not None, "a fresh heartbeat of a dead process does not keep it"
+
+    def test_a_process_number_that_was_given_out_again(self, run):
+        self.taken_up_by(run, os.getppid(), started=now() - timedelta(days=900))
+        assert open_resume(run.root).path is not None
+
+    def taken_up_by(self, run: RunLayout, pid: int, started: datetime | None = None) -> None:
+        record = info(run)
+        record.state = RunState.RUNNING
+        record.sessions[-1].pid, record.sessions[-1].started_at = pid, started or now()
+        write_record(run.run_json, record)
+        write_record(run.heartbeat, Heartbeat(pid=pid, host=record.sessions[-1].host, at=now() - timedelta(hours=2)))
+
+    def test_another_process_takes_the_run_up_meanwhile(self, run):
+        resume = open_resume(run.root)
+        with subprocess.Popen(["sleep", "60"]) as other:
+            self.taken_up_by(run, other.pid)
+            try:
+                with pytest.raises(InputError, match="still training this run"):
+                    train(build_config({"max_epochs": 9}, base=resume.config()), resume)
+            finally:
+                other.kill()
 
     def test_still_running(self, run, monkeypatch):
         monkeypatch.setattr("backend.resume.read_status", busy)
