@@ -231,13 +231,15 @@ class PosteriorMetricsMonitor(L.Callback):
         from backend.plots import four_panels
 
         assert self.recorder is not None
+        started = time.monotonic()
         self.recorder.flush()
         folder = self.log_dir if self.log_dir is not None and not self._owns_recorder else self.recorder.layout.plots
         try:
             folder.mkdir(parents=True, exist_ok=True)
             four_panels(self.recorder.layout, folder / f"posterior-{self._step:09d}.png")
         except OSError as error:
-            self.recorder.warn(f"picture of step {self._step} not written: {error}")
+            self.recorder.warn(f"picture of step {self._step} not written: {error}", "pictures")
+        self._probe_s += time.monotonic() - started
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Close a run that this callback opened."""

@@ -19,7 +19,7 @@ LAST_POINTS = 20_000
 
 def four_panels(layout: RunLayout, path: Path) -> None:
     """Draw the log of a run so far into `path` (PNG). Raises OSError when it cannot be written."""
-    steps = JsonlTail(layout.metrics).read_frame().tail(LAST_POINTS)
+    steps = JsonlTail.of_last(layout.metrics, LAST_POINTS).read_frame()
     rows = JsonlTail(layout.evaluations).read_frame()
     probes = rows[rows["kind"] == "probe"] if "kind" in rows else rows
     with mpl.rc_context({"axes.spines.top": False, "axes.spines.right": False, "font.size": 9}):

@@ -1,15 +1,21 @@
 """What one evaluation of the fixed probe set gives, and its parquet files in the run."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
 from backend.loss import Gaussian
 from backend.posterior import SCALARS, Moments, scalars
 from backend.recorder import RunRecorder
+from shared.layout import SCHEMA_VERSION, RunLayout
+
+MOST_SNAPSHOTS = 200
 
 
 @dataclass(frozen=True)
@@ -34,12 +40,34 @@ def write_snapshots(recorder: RunRecorder, step: int, result: ProbeResult) -> No
             path.parent.mkdir(exist_ok=True)
             temporary = path.with_suffix(".tmp")
             try:
-                frame.to_parquet(temporary, index=False)
+                write_frame(frame, temporary)
                 temporary.replace(path)
             finally:
                 temporary.unlink(missing_ok=True)
+        thin(layout)
     except OSError as error:
         recorder.warn(f"snapshot of step {step} not written: {error}. Training goes on.", "snapshots")
+
+
+def write_frame(frame: pd.DataFrame, path: Path) -> None:
+    """Parquet with the schema version among its metadata."""
+    table = pa.Table.from_pandas(frame, preserve_index=False)
+    metadata = {**(table.schema.metadata or {}), b"schema_version": str(SCHEMA_VERSION).encode()}
+    pq.write_table(table.replace_schema_metadata(metadata), path)
+
+
+def thin(layout: RunLayout) -> None:
+    """Keep at most `MOST_SNAPSHOTS` of each kind, so that disk use does not grow for ever.
+
+    The first and the latest stay; of the others those go, in all kinds alike, whose neighbours are nearest to each other: what
+    is left is spread evenly over the run.
+    """
+    steps = [step for step, _ in layout.snapshots("posterior")]
+    while len(steps) > MOST_SNAPSHOTS:
+        gone = min(range(1, len(steps) - 1), key=lambda i: steps[i + 1] - steps[i - 1])
+        step = steps.pop(gone)
+        for path in (layout.posterior(step), layout.latents(step), layout.reconstruction(step)):
+            path.unlink(missing_ok=True)
 
 
 def probe_moments(mu: Tensor, logvar: Tensor, prior: Gaussian | None) -> tuple[Moments, dict[str, Any]]:

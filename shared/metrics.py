@@ -77,6 +77,7 @@ PROBE: dict[str, Metric] = {
         "Variance within patients", "", "Mean over dimensions of the variance of mu over one stay, relative to the prior."
     ),
     "patients": Metric("Probe patients", "stays", "Sample size of the probe."),
+    "probe_from_train": Metric("Probe patients from training", "stays", "Where validation has fewer than 32 stays."),
     "sets": TRAINING["sets"],
     "latent_dims": Metric("Latent dimensions", "units", "Number of latent dimensions, over all levels."),
     "probe_s": Metric("Probe time", "s", "Wall-clock time of the probe evaluation."),

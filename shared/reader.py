@@ -1,5 +1,6 @@
 """Reading a run directory that another process may be writing, or that a kill or a full disk left half-way."""
 
+import contextlib
 import os
 import socket
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from shared.schema import Heartbeat, RunInfo, RunState, now
 
 STALE_AFTER = timedelta(minutes=3)
 LAST_BYTES = 256
+BLOCK_BYTES = 1 << 20
 R = TypeVar("R", bound=BaseModel)
 
 
@@ -62,6 +64,15 @@ class JsonlTail:
     _inode: int = -1
     _lines: int = 0
     _last: bytes = b""
+
+    @classmethod
+    def of_last(cls, path: Path, lines: int) -> "JsonlTail":
+        """Follows only the last `lines` lines of what the file holds now, without reading what is before them."""
+        tail = cls(path)
+        with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+            tail._inode = os.fstat(file.fileno()).st_ino
+            tail._offset = _start_of_last(file, lines)
+        return tail
 
     def read_bytes(self) -> bytes:
         """The whole lines added since the last call; empty when there is none or the file does not exist yet."""
@@ -122,6 +133,25 @@ class JsonlTail:
             return pd.DataFrame(self._parse(data))
         self._lines += len(frame)
         return frame
+
+
+def _start_of_last(file: BinaryIO, lines: int) -> int:
+    """Where the last `lines` whole lines begin; read backwards, block by block."""
+    at = file.seek(0, os.SEEK_END)
+    left = lines + 1  # the newline before the first of them
+    while at > 0:
+        start = max(0, at - BLOCK_BYTES)
+        file.seek(start)
+        block = file.read(at - start)
+        found = block.count(b"\n")
+        if found >= left:
+            place = len(block)
+            for _ in range(left):
+                place = block.rfind(b"\n", 0, place)
+            return start + place + 1
+        left -= found
+        at = start
+    return 0
 
 
 def _fast_frame(data: bytes) -> pd.DataFrame | None:
