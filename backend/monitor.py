@@ -13,7 +13,7 @@ from torch import Tensor
 from backend.attach import logged_scalars, open_run
 from backend.judging import Judging
 from backend.loss import Gaussian
-from backend.posterior import SCALARS, Moments, Window, scalars
+from backend.posterior import SCALARS, Step, Window, rows_of, scalars
 from backend.recorder import RunRecorder
 from backend.snapshots import ProbeResult, totals, write_snapshots
 from shared.collapse import Thresholds, Verdict
@@ -87,7 +87,7 @@ class PosteriorMetricsMonitor(L.Callback):
         self._window = Window(window_size)
         self._window_state: dict[str, Any] | None = None
         self._judging: Judging | None = None
-        self._moments: Moments | None = None
+        self._latents = Step()
         self._stays = 0
         self._step = 0
         self._probe_s = 0.0
@@ -118,7 +118,7 @@ class PosteriorMetricsMonitor(L.Callback):
         self._window = Window(self.window_size)
         if self._window_state is not None:
             self._window.load_state_dict(self._window_state, pl_module.device)
-        self._moments, self._stays = None, 0
+        self._latents, self._stays = Step(), 0
         self._step = trainer.global_step
         self._began = self._step_began = time.monotonic()
 
@@ -141,7 +141,7 @@ class PosteriorMetricsMonitor(L.Callback):
     ) -> None:
         """Add the batch; when the optimizer has stepped, stage its figures, and evaluate and plot when due."""
         self._add(pl_module, outputs, batch)
-        if trainer.global_step == self._step or self._moments is None:
+        if trainer.global_step == self._step or not self._stays:
             return
         self._step = trainer.global_step
         if self._owns_recorder:
@@ -170,14 +170,14 @@ class PosteriorMetricsMonitor(L.Callback):
                 f"{type(module).__name__}.posterior_mask is {list(mask.shape)}; for latents {list(mu.shape)} it has to be "
                 f"{list(mu.shape[:-1])}, True where a latent is observed"
             )
-        moments = Moments.of(mu, logvar, given, mask)
-        if moments.n:
-            self._moments = moments if self._moments is None else self._moments.merge(moments)
+        rows = rows_of(mu, logvar, given, mask)
+        if len(rows[0]):
+            self._latents.add(rows)
             self._stays += getattr(batch, "stays", mu.shape[0])
 
     def _stage(self) -> None:
-        assert self.recorder is not None and self._moments is not None
-        moments, self._moments = self._moments, None
+        moments = self._latents.take()
+        assert self.recorder is not None and moments is not None
         self._window.add(moments, self._stays)
         self._stays = 0
         self.recorder.put_all(SCALARS, scalars(moments))

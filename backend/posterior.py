@@ -6,6 +6,7 @@ KL_j = mi_gauss_j + prior_gap_j. Nothing here looks at a loss: free bits or beta
 """
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -17,6 +18,8 @@ from backend.loss import Gaussian
 from shared.collapse import Thresholds
 
 ACTIVE_VARIANCE = Thresholds.active_variance
+HELD_LATENTS = 4096
+"""Of 256 dimensions with a conditional prior: 16 MB."""
 
 
 def relative_to(prior: Gaussian, mu: Tensor, logvar: Tensor) -> Gaussian:
@@ -25,8 +28,24 @@ def relative_to(prior: Gaussian, mu: Tensor, logvar: Tensor) -> Gaussian:
     KL(q || p) = KL(relative q || N(0, I)) exactly, in each dimension. In the raw coordinates the moving mean of a
     conditional prior would pass for activity and information of a posterior that only follows it.
     """
-    mean, log = (x.detach().float() for x in prior)
-    return Gaussian((mu.detach().float() - mean).mul_((-0.5 * log).exp_()), logvar.detach().float() - log)
+    mu, logvar = (x.detach().to(torch.float32, copy=True) for x in (mu, logvar))
+    return _relative_in_place(mu, logvar, prior.mu.detach().float(), prior.logvar.detach().float())
+
+
+def _relative_in_place(mu: Tensor, logvar: Tensor, prior_mu: Tensor, prior_logvar: Tensor) -> Gaussian:
+    """Without fresh memory, which costs more here than the arithmetic."""
+    return Gaussian(mu.sub_(prior_mu).mul_((-0.5 * prior_logvar).exp_()), logvar.sub_(prior_logvar))
+
+
+Rows = tuple[Tensor, ...]
+"""(mu, logvar) or (mu, logvar, prior mu, prior logvar) of observed latents, each [N, D]"""
+
+
+def rows_of(mu: Tensor, logvar: Tensor, prior: Gaussian | None = None, mask: Tensor | None = None) -> Rows:
+    """The observed among latents [..., D]: where `mask` [...] is True, all unless given. Views where possible."""
+    whole = (x.detach() if x.shape == mu.shape else x.detach().expand_as(mu) for x in (mu, logvar, *(prior or ())))
+    flat = (x.flatten(0, -2) for x in whole)
+    return tuple(flat) if mask is None else tuple(x[mask.flatten()] for x in flat)
 
 
 @dataclass(frozen=True)
@@ -35,25 +54,24 @@ class Moments:
 
     n: int
     means: Tensor
-    """Means of mu, s2 and log s2, [3, D] in one tensor: on small batches every operation counts"""
+    """Means of mu, s2 and log s2, [3, D]"""
     m2_mu: Tensor
     """Sum of squared deviations of mu, [D]"""
 
     @staticmethod
     def of(mu: Tensor, logvar: Tensor, prior: Gaussian | None = None, mask: Tensor | None = None) -> "Moments":
-        """Moments of latents [..., D] relative to `prior` [..., D], which is N(0, I) unless given.
+        """Moments of latents [..., D] relative to `prior` [..., D], which is N(0, I) unless given; see `rows_of`."""
+        return Moments.of_rows([rows_of(mu, logvar, prior, mask)])
 
-        `mask` [...] is True where a latent is observed (padding left out).
-        """
-
-        def rows(x: Tensor) -> Tensor:
-            flat = x.detach().reshape(-1, x.shape[-1])
-            return (flat if mask is None else flat[mask.reshape(-1)]).float()
-
-        mu, logvar = map(rows, relative_to(prior, mu, logvar) if prior is not None else (mu, logvar))
-        mean = mu.mean(dim=0)  # not torch.var_mean, which takes five times as long over the rows of a matrix on a CPU
-        m2 = (mu - mean).square_().sum(dim=0)
-        return Moments(mu.shape[0], torch.stack([mean, logvar.exp().mean(dim=0), logvar.mean(dim=0)]), m2)
+    @staticmethod
+    def of_rows(batches: Sequence[Rows]) -> "Moments":
+        """Moments of several batches in one pass: on small ones it is the number of operations that costs."""
+        mu, logvar, *prior = (torch.cat(parts).float() for parts in zip(*batches, strict=True))  # copies, ours to write over
+        if prior:
+            mu, logvar = _relative_in_place(mu, logvar, *prior)
+        mean, mean_logvar = mu.mean(dim=0), logvar.mean(dim=0)  # torch.var_mean takes five times as long on a CPU
+        m2 = mu.sub_(mean).square_().sum(dim=0)
+        return Moments(mu.shape[0], torch.stack([mean, logvar.exp_().mean(dim=0), mean_logvar]), m2)
 
     def merge(self, other: "Moments") -> "Moments":
         """Moments of both samples together; exact in any order and grouping up to rounding."""
@@ -105,6 +123,32 @@ class Moments:
     def active(self) -> Tensor:
         """True where Var(mu) > 0.01, [D]."""
         return self.var_mu > ACTIVE_VARIANCE
+
+
+class Step:
+    """The latents of one optimizer step, batch by batch. Held, so that one pass serves all, until they are many."""
+
+    def __init__(self) -> None:
+        self._held: list[Rows] = []
+        self._moments: Moments | None = None
+
+    def add(self, rows: Rows) -> None:
+        """Take in one batch; what is held has to stay as it is until `take`."""
+        self._held.append(rows)
+        if sum(len(mu) for mu, *_ in self._held) > HELD_LATENTS:
+            self._fold()
+
+    def take(self) -> Moments | None:
+        """The moments of the step, and an empty start for the next; None when nothing was observed."""
+        self._fold()
+        moments, self._moments = self._moments, None
+        return moments
+
+    def _fold(self) -> None:
+        if self._held:
+            held, self._held = self._held, []
+            moments = Moments.of_rows(held)
+            self._moments = moments if self._moments is None else self._moments.merge(moments)
 
 
 SCALARS = ("kl", "kl_max_dim", "posterior_variance", "active_ratio_variance", "mi_gauss")

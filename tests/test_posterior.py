@@ -6,8 +6,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from backend import posterior
 from backend.loss import Gaussian
-from backend.posterior import Moments, Window, between_and_within, dimension_kinds, level_scalars, scalars
+from backend.posterior import Moments, Step, Window, between_and_within, dimension_kinds, level_scalars, rows_of, scalars
 from backend.probe import swap_between_stays
 from tests.cohort import batch_of, cohort
 
@@ -169,6 +170,21 @@ def test_mask_applies_to_a_conditional_prior_too():
     keep = mask.flatten()
     expected = Moments.of(mu[keep], logvar[keep], Gaussian(*(x.flatten(0, 1)[keep] for x in prior)))
     torch.testing.assert_close(got.mean_kl, expected.mean_kl)
+
+
+@pytest.mark.parametrize("held", [4096, 10])
+def test_batches_of_a_step_count_as_one_sample(monkeypatch, held):
+    monkeypatch.setattr(posterior, "HELD_LATENTS", held)
+    step, (mu, logvar), prior = Step(), latents(40, shift=30), Gaussian(*latents(40, seed=7))
+    before = mu.clone()
+    for part in (slice(0, 7), slice(7, 9), slice(9, 30), slice(30, 40)):
+        step.add(rows_of(mu[part], logvar[part], Gaussian(prior.mu[part], prior.logvar[part])))
+    got, whole = step.take(), Moments.of(mu, logvar, prior)
+    assert got.n == 40
+    torch.testing.assert_close(got.means, whole.means, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(got.m2_mu, whole.m2_mu, rtol=1e-3, atol=1e-3)
+    assert torch.equal(mu, before), "the module's own tensors stay as they are"
+    assert step.take() is None
 
 
 class TestWindow:
