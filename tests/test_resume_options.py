@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from backend.checkpoints import load_checkpoint, repair_sidecars, sha256_of
+from backend.checkpoints import load_checkpoint, sha256_of
 from backend.lit import SeqSetVAEModule
 from backend.plan import Plan, Position
 from backend.saving import Saving
@@ -59,17 +59,17 @@ def test_what_an_earlier_checkpoint_cuts_off_is_put_away(undisturbed, tmp_path):
 
 
 def test_a_sidecar_of_a_checkpoint_that_never_came_is_mended(undisturbed, tmp_path):
-    """Killed between the sidecar and the renaming: it describes step 9, the file is of step 6."""
+    """Killed between the sidecar and the renaming: it describes step 99, the file is of the last step."""
     run = RunLayout(Path(shutil.copytree(undisturbed[0].root, tmp_path / "run")))
-    last = run.checkpoints / "last.ckpt"
-    wrong = read_record(last.with_suffix(".json"), CheckpointSidecar)
+    (final,) = run.checkpoints.glob("final_*.ckpt")
+    wrong = read_record(final.with_suffix(".json"), CheckpointSidecar)
     wrong.step, wrong.sha256 = 99, "0" * 64
-    write_record(last.with_suffix(".json"), wrong)
-    others = {p.name: p.read_bytes() for p in run.checkpoints.glob("*.json") if p.stem != "last"}
-    repair_sidecars(run.checkpoints)
-    mended = read_record(last.with_suffix(".json"), CheckpointSidecar)
-    assert (mended.step, mended.sha256, mended.bytes) == (TOTAL, sha256_of(last), last.stat().st_size)
-    assert others == {p.name: p.read_bytes() for p in run.checkpoints.glob("*.json") if p.stem != "last"}
+    write_record(final.with_suffix(".json"), wrong)
+    others = {p.name: p.read_bytes() for p in run.checkpoints.glob("best_*.json")}
+    assert go_on(run.root, max_epochs=4, max_steps=TOTAL + 1) == 0
+    mended = read_record(final.with_suffix(".json"), CheckpointSidecar)
+    assert (mended.step, mended.sha256, mended.bytes) == (TOTAL, sha256_of(final), final.stat().st_size)
+    assert others == {p.name: p.read_bytes() for p in run.checkpoints.glob("best_*.json") if p.name in others}
 
 
 def test_finished_run_with_nothing_left_says_so_and_is_not_touched(undisturbed, tmp_path, capsys):
