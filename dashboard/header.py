@@ -11,6 +11,8 @@ from shared.reader import Health, RunStatus
 
 GONE = "gone"
 """The token of a run that is not there."""
+CUT_OFF = 36
+"""Letters that the choice of a run has room for on a telephone."""
 STATS = (
     ("Step", "step"), ("Epoch", "epoch"), ("Rate", "rate"), ("Time left", "eta"), ("Loss", "loss"), ("KL", "kl"),
     ("Active units", "active"), ("Validation AUROC", "auroc"),
@@ -69,16 +71,24 @@ def header(snapshot: Snapshot) -> Html:
         )
         for label, name in STATS
     ]
-    return join([
-        el("header", _about(snapshot.status), progress(_step(snapshot), _planned(snapshot)), el("dl", *stats, cls="sv-stats"), cls="sv-head"),
-        _banners(snapshot),
-    ])  # fmt: skip
+    top = (_full_name(snapshot.status.name), _about(snapshot.status), progress(_step(snapshot), _planned(snapshot)))
+    return join([el("header", *top, el("dl", *stats, cls="sv-stats"), cls="sv-head"), _banners(snapshot)])
 
 
 def _units(snapshot: Snapshot) -> dict[str, str]:
     planned, dims = _planned(snapshot), latest(snapshot, "probe", "latent_dims")
-    found = {"kl": "nats", "step": f"of {planned:,}" if planned else "", "active": f"of {dims:,.0f}" if dims else ""}
+    kl = latest(snapshot, "training", "kl")
+    found = {
+        "kl": "nats" if kl is not None else "",
+        "step": f"of {planned:,}" if planned else "",
+        "active": f"of {dims:,.0f}" if dims else "",
+    }
     return {name: unit for name, unit in found.items() if unit}
+
+
+def _full_name(name: str) -> Html | None:
+    """The choice above cuts a long name off, where runs of one series differ."""
+    return el("p", name, cls="sv-name") if len(name) > CUT_OFF else None
 
 
 def _about(status: RunStatus) -> Html:

@@ -25,7 +25,7 @@ class Facts:
     latent_dims: float | None
     positives: float | None
     free_bits: float | None = None
-    """KL below which the loss does not push it down, in nats per set."""
+    """KL that the loss lets pass without a price, over all dimensions, in nats per set."""
 
 
 Guides = Callable[[Facts], list[Guide]]
@@ -61,7 +61,7 @@ def _kl_guides(facts: Facts) -> list[Guide]:
     limit = LIMITS.information_nats
     guides = [Guide(f"carries nothing below {limit:g}", limit, tone="limit")]
     if facts.free_bits:
-        guides.append(Guide(f"free bits: no pressure below {facts.free_bits:,.3g}", facts.free_bits))
+        guides.append(Guide(f"free bits allow {facts.free_bits:,.3g}", facts.free_bits))
     if facts.latent_dims:
         limit = LIMITS.kl_excess_per_dim * facts.latent_dims
         guides.append(Guide(f"explosion above {limit:,.0f}", limit, tone="limit", always=False))
@@ -101,8 +101,9 @@ POSTERIOR = (
     Panel(
         "kl", BOTH, scale="log", guides=_kl_guides, beside=(("probe", "mi_gauss", "information"),),
         guide_text=f"The information is a part of the KL, so its curve lies below; the rest of the KL says nothing about the patient. "
-        f"How large a healthy KL is depends on beta and on the number of dimensions; with free bits it settles near the floor "
-        f"they set. The verdict looks at the information (collapse below {LIMITS.information_nats:g} nats) and at active units.",
+        f"How large a healthy KL is depends on beta and on the number of dimensions; free bits let it rise, without a price, to "
+        f"their floor times the dimensions. "
+        f"The verdict looks at the information (collapse below {LIMITS.information_nats:g} nats) and at active units.",
     ),
     Panel(
         "posterior_variance", BOTH, guides=lambda _facts: [Guide("1 = as its prior: carries nothing", 1.0, tone="limit")],

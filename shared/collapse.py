@@ -128,8 +128,12 @@ def _dated(verdict: Verdict, streak: Sequence[Mapping[str, Any]], quiet_until: f
     early = not counted
     severity: Severity = "info" if early else "warning" if len(counted) < limits.persistence else "alarm"
     began, seen = steps[0], steps[-1] if early else counted[min(limits.persistence, len(counted)) - 1]
-    note = " Still early in training: watched, not alarmed." if early else ""
-    return replace(verdict, severity=severity, detail=verdict.detail + note, began=began, seen=seen)
+    dated = replace(verdict, severity=severity, began=began, seen=seen)
+    if not early:
+        return dated
+    note = " Still early in training: watched, not alarmed."
+    title = f"Watching: {verdict.title[0].lower()}{verdict.title[1:]}"
+    return replace(dated, title=title, detail=verdict.detail + note, remedy=None)
 
 
 def _nonfinite(rows: Sequence[Mapping[str, Any]]) -> Verdict:

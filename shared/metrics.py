@@ -83,6 +83,12 @@ PROBE: dict[str, Metric] = {
     "probe_s": Metric("Probe time", "s", "Wall-clock time of the probe evaluation."),
 }
 
+for _level in range(1, 5):  # of models with several levels
+    PROBE[f"active_ratio_level_{_level}"] = Metric(f"Active units of level {_level}", "share", TRAINING["active_ratio"].help)
+    PROBE[f"mi_gauss_level_{_level}"] = Metric(
+        f"Information of level {_level}", "nats / set", "What it adds to the levels before."
+    )
+
 VALIDATION: dict[str, Metric] = {
     "auroc": Metric("AUROC", "", "Area under the ROC curve. 0.5 is chance, 0.7 to 0.8 good, over 0.9 excellent."),
     "auprc": Metric("AUPRC", "", "Area under the precision-recall curve. Chance is the share of positives."),

@@ -115,7 +115,7 @@ def test_thresholds_of_the_four_panels(tmp_path: Path) -> None:
         panel.metric: " ".join(note.text for note in figure(snapshot, panel, Look()).layout.annotations) for panel in POSTERIOR
     }
     assert "carries nothing below 0.1" in words["kl"] and "usual" not in words["kl"]
-    assert "free bits: no pressure below 6.4" in words["kl"], "0.1 nats for each of 64 dimensions"
+    assert "free bits allow 6.4" in words["kl"], "0.1 nats for each of 64 dimensions"
     assert "as its prior" in words["posterior_variance"]
     assert "collapse below 6.4 (10%)" in words["active_units"]
     assert all("Posterior collapse" in text for text in words.values()), "the onset is marked on each"
@@ -157,6 +157,13 @@ def test_header_figures_and_token(tmp_path: Path) -> None:
     assert head_token(before) == head_token(after), "a new step alone must not redraw the header"
     JsonlWriter(layout.evaluations).write(1201, {"kind": "probe", "kl": float("nan"), "latent_dims": 64, "patients": 256})
     assert head_token(snapshot_of(tmp_path, "a", 3)) != head_token(before)
+
+
+def test_a_name_too_long_for_the_choice_stands_in_the_header(tmp_path: Path) -> None:
+    long = "physionet2012-train-beta_0.1-free_bits_0.1-levels_2-seed_12345"
+    for name in (long, "short"):
+        make_run(tmp_path, name, steps=20)
+    assert long in header(snapshot_of(tmp_path, long)) and "short" not in header(snapshot_of(tmp_path, "short"))
 
 
 @pytest.mark.parametrize(

@@ -186,7 +186,8 @@ def test_evidence_from_the_quiet_time_does_not_count_toward_an_alarm() -> None:
     verdicts = {count: judge(rows[:count], beta_warmup_steps=1000) for count in (7, 8, 9, 10, 14)}
     assert [verdict.severity for verdict in verdicts.values()] == ["info", "warning", "warning", "alarm", "alarm"]
     assert (verdicts[14].began, verdicts[14].seen) == (200, 2000), "the date does not drift"
-    assert "Still early" in verdicts[7].detail
+    assert "Still early" in verdicts[7].detail and verdicts[7].title == "Watching: posterior collapse"
+    assert verdicts[7].remedy is None, "nothing to do yet"
 
 
 def test_explosion_alarms_inside_the_warm_up() -> None:

@@ -101,10 +101,11 @@ def card(snapshot: Snapshot, panel: Panel, look: Look) -> dict[str, Any]:
 
     def make() -> dict[str, Any]:
         role = panel.sources[-1]
+        value = latest(snapshot, role, panel.metric)
         return {
             "key": panel.metric,
             "title": panel.info.label,
-            "newest": f"{LABELS[role]} {number(latest(snapshot, role, panel.metric))} {panel.info.unit}",
+            "newest": f"{LABELS[role]} {number(value)} {panel.info.unit}" if value is not None else "",
             "help": panel.help,
             "revision": f"{snapshot.status.name} {snapshot.revision} {look}",
             "figure": figure(snapshot, panel, look).to_json(validate=False),
