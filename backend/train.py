@@ -80,7 +80,7 @@ def train(config: TrainConfig, resume: Resume | None = None) -> int:
     accelerator = accelerator_of(config)
     check_devices(config, accelerator)
     precision = precision_of(config, accelerator)
-    torch.set_num_threads(config.trainer.cpu_threads or os.cpu_count() or 1)
+    torch.set_num_threads(config.trainer.cpu_threads or max((os.cpu_count() or 1) - 1, 1))
     data = open_data(config)
     if resume is not None:
         resume.check(config, data.info.fingerprint)

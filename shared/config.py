@@ -135,7 +135,7 @@ class TrainerConfig(Group):
     )
     checkpoint_every_n_steps: int = Field(default=500, ge=1, description="steps between writes of last.ckpt")
     seed: int = Field(default=0, ge=0, description="seed of weights, order and noise")
-    cpu_threads: int | None = Field(default=None, ge=1, description="threads of the CPU backend ('none': all cores)")
+    cpu_threads: int | None = Field(default=None, ge=1, description="threads of the CPU backend ('none': all cores but one)")
     resume_from_checkpoint: str | None = Field(
         default=None,
         description="checkpoint or run folder to go on from; batch size and learning rate may change (with another batch size "
