@@ -69,7 +69,7 @@ class Plan:
             validate_every=min(every, batches),
             eval_batch_size=max(config.data.batch_size, 32),
             workers=workers_of(config, accelerator),
-            pin_memory=accelerator == "gpu" if pin is None else pin,
+            pin_memory=accelerator == "gpu" and pin is not False,
         )
 
     def batches_at(self, step: int) -> int:

@@ -31,7 +31,7 @@ class DataConfig(Group):
     batch_size: int = Field(default=4, ge=1, description="stays per batch")
     max_sequence_length: int | None = Field(default=1000, ge=1, description="most recent sets kept per stay ('none': all)")
     num_workers: int | None = Field(default=None, ge=0, description="loader processes ('none': 8, at most cores - 1; 0 on CPU)")
-    pin_memory: bool | None = Field(default=None, description="page-locked batches ('none': on with a GPU)")
+    pin_memory: bool | None = Field(default=None, description="page-locked batches, with a GPU only ('none': on)")
     persistent_workers: bool = Field(default=True, description="keep loader processes between epochs")
     use_dynamic_padding: bool = Field(
         default=True, description="pad to the longest stay of the batch, not to max_sequence_length"
