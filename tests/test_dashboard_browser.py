@@ -31,7 +31,7 @@ STATES = {
     "physionet-finished": ("finished", "Posterior healthy"),
     "interrupted-by-user": ("interrupted", "--resume_from_checkpoint"),
     "failed-out-of-memory": ("failed", "CUDA out of memory: <b>tried</b>"),
-    "stale-heartbeat": ("stale", "no heartbeat for 12 min"),
+    "stale-heartbeat": ("stale", "no heartbeat for"),
     "dead-process": ("dead", "--resume_from_checkpoint"),
     "nan-running": ("running", "NaN or infinity"),
     "torn-log": ("finished", "metrics.jsonl line 301"),
