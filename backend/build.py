@@ -116,7 +116,11 @@ def precision_of(config: TrainConfig, accelerator: str) -> str:
 
 def device_name(accelerator: str) -> str:
     """The device as a person knows it."""
-    return torch.cuda.get_device_name() if accelerator == "gpu" else f"CPU, {torch.get_num_threads()} threads"
+    return (
+        torch.cuda.get_device_name()
+        if accelerator == "gpu"
+        else f"CPU, {torch.get_num_threads()} thread{'s' * (torch.get_num_threads() > 1)}"
+    )
 
 
 def build_trainer(config: TrainConfig, accelerator: str, callbacks: list[L.Callback], **options: Any) -> L.Trainer:

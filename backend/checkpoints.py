@@ -176,6 +176,8 @@ def load_checkpoint(path: Path, *, mapped: bool = False, needs: Iterable[str] = 
         loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such checkpoint") from error
+    except IsADirectoryError as error:
+        raise InputError(f"{path}: a folder; name a checkpoint in it, such as {path / 'checkpoints' / 'last.ckpt'}") from error
     except pickle.UnpicklingError as error:
         raise InputError(f"{path}: not a checkpoint, or one that holds code, which is not loaded") from error
     except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:

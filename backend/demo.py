@@ -21,9 +21,9 @@ from shared.dataset import DATASET_JSON
 from shared.errors import InputError
 
 TRAINING = {
-    "width": 64, "latent_dim": 32, "batch_size": 8, "gradient_accumulation_steps": 1, "learning_rate": 1e-3,
+    "width": 64, "latent_dim": 32, "batch_size": 8, "gradient_accumulation_steps": 1, "learning_rate": 5e-4, "dropout": 0.3, "weight_decay": 0.1,
     "lr_warmup_steps": 50, "beta_warmup_steps": 400, "val_check_interval": 0.5, "fast_detection": True,
-    "probe_patients": 64, "probe_time_budget": 0.1, "update_frequency": 50, "max_epochs": 30, "run_name": "demo",
+    "probe_patients": 64, "probe_time_budget": 0.1, "update_frequency": 50, "max_epochs": 12, "run_name": "demo",
 }  # fmt: skip
 """A model small enough for two cores: first curves in seconds, the whole run in some minutes."""
 

@@ -90,6 +90,7 @@ class PosteriorMetricsMonitor(L.Callback):
         self._latents = Step()
         self._stays = 0
         self._step = 0
+        self._evaluated_step = 0
         self._probe_s = 0.0
         self._began = self._step_began = 0.0
 
@@ -201,11 +202,13 @@ class PosteriorMetricsMonitor(L.Callback):
         if beat.max_steps:
             beat.eta_s = max(beat.max_steps - self._step, 0) / beat.steps_per_s
 
-    def _run_probe(self, probe: Callable[[L.LightningModule], ProbeResult], pl_module: L.LightningModule) -> None:
-        """Probe, write the snapshots, judge. Left out when earlier probes have used up the budget."""
+    def _run_probe(
+        self, probe: Callable[[L.LightningModule], ProbeResult], pl_module: L.LightningModule, last: bool = False
+    ) -> None:
+        """Probe, write the snapshots, judge. Left out when earlier probes have used up the budget, but for the last."""
         assert self.recorder is not None
         started = time.monotonic()
-        if self._probe_s > self.time_budget * (started - self._began):
+        if not last and self._probe_s > self.time_budget * (started - self._began):
             return
         phase, self.recorder.beat.phase = self.recorder.beat.phase, "probing"
         result = probe(pl_module)
@@ -221,6 +224,7 @@ class PosteriorMetricsMonitor(L.Callback):
 
     def _evaluated(self, values: dict[str, Any]) -> None:
         assert self.recorder is not None and self._judging is not None
+        self._evaluated_step = self._step
         self.recorder.evaluation("probe", self._step, values)
         self._judging.add(self._step, values)
         if self.verbose:
@@ -240,6 +244,15 @@ class PosteriorMetricsMonitor(L.Callback):
         except OSError as error:
             self.recorder.warn(f"picture of step {self._step} not written: {error}", "pictures")
         self._probe_s += time.monotonic() - started
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Evaluate once more, so that also a run of few steps ends with a verdict."""
+        if self.recorder is None or self._step in (0, self._evaluated_step):
+            return
+        if self.probe is not None:
+            self._run_probe(self.probe, pl_module, last=True)
+        elif self._window.n:
+            self._judge_window()
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Close a run that this callback opened."""

@@ -107,10 +107,10 @@ POSTERIOR = (
     ),
     Panel(
         "posterior_variance", BOTH, guides=lambda _facts: [Guide("1 = as its prior: carries nothing", 1.0, tone="limit")],
-        include=lambda _facts: [0.0],
+        include=lambda _facts: [0.0, 1.0],
     ),
     Panel(
-        "active_units", BOTH, guides=_active_guides, include=lambda facts: [0.0, facts.latent_dims or 0.0],
+        "active_units", BOTH, guides=_active_guides, include=lambda facts: [0.0, facts.latent_dims or 1.0],
         guide_text=f"A unit is active when the variance of its mean over patients, relative to its prior, exceeds "
         f"{LIMITS.active_variance:g}.",
     ),
@@ -119,10 +119,16 @@ POSTERIOR = (
 LOSSES = (
     Panel("loss", LOSS, guide_text="Validation rising while training falls is overfitting."),
     Panel("prediction", LOSS),
-    Panel("elbo", LOSS, guide_text="Higher is better."),
+    Panel(
+        "elbo",
+        LOSS,
+        guide_text="Higher is better. Training weighs the KL with beta; the ELBO counts it in full, so with a small beta the loss "
+        "may fall while the ELBO falls too.",
+    ),
 )
 OUTCOME = (
-    Panel("auroc", ("validation",), guides=lambda _facts: [Guide("chance 0.5", 0.5), Guide("good 0.7 – 0.8", 0.7, 0.8, "good")],
+    Panel("auroc", ("validation",), guides=lambda _facts: [Guide("chance 0.5", 0.5), Guide("good from 0.7", 0.7),
+                                                               Guide("excellent from 0.9", 0.9)],
           include=lambda _facts: [0.5, 0.9]),
     Panel("auprc", ("validation",), guides=_chance),
     Panel("accuracy", ("validation",), guides=_majority),
