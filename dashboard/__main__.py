@@ -17,7 +17,7 @@ import streamlit as st
 import uvicorn
 
 from dashboard.components import compressed_plotly, plotly_route
-from dashboard.service import Service, install
+from dashboard.service import Options, Service, install
 
 SCRIPT = Path(__file__).with_name("app.py")
 
@@ -52,6 +52,9 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--port", type=int, default=8501, help="port to listen on; 0 takes a free one (default: 8501)")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this machine only)")
+    parser.add_argument(
+        "--allow-jobs", action="store_true", help="training and analysis may be started from the pages (off: they run programs)"
+    )
     return parser.parse_args(argv)
 
 
@@ -101,7 +104,7 @@ def main(argv: list[str] | None = None) -> None:
             f"WARNING: listening on {args.host} without authentication: everyone who can reach this machine can see the runs. "
             "Safer: keep the default --host and use `ssh -L 8501:localhost:8501 MACHINE`.", file=sys.stderr, flush=True,
         )  # fmt: skip
-    service = Service(runs)
+    service = Service(runs, Options(allow_jobs=args.allow_jobs))
     install(service)
     threading.Thread(target=compressed_plotly, daemon=True).start()
     shown = f"[{args.host}]" if ":" in args.host else args.host

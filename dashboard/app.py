@@ -5,6 +5,8 @@ from pathlib import Path
 import streamlit as st
 
 HERE = Path(__file__).parent
+SHEETS = sorted((HERE / "frontend").glob("*.css"))
+"""style.css holds what pages share; each page may have a sheet of its own."""
 
 st.set_page_config(
     page_title="SeqSetVAE Monitor",
@@ -13,12 +15,17 @@ st.set_page_config(
     menu_items={"About": "**SeqSetVAE Monitor** watches the posterior of a variational autoencoder while it trains."},
 )
 st.logo(str(HERE / "frontend" / "logo.svg"), size="medium")
-st.html(HERE / "frontend" / "style.css")
-page = st.navigation(
-    [
-        st.Page(HERE / "app_pages" / "runs.py", title="Runs", icon=":material/list:", default=True),
-        st.Page(HERE / "app_pages" / "live.py", title="Live", icon=":material/monitoring:", url_path="live"),
-    ],
-    position="top",
-)
-page.run()
+st.html(f"<style>{''.join(sheet.read_text(encoding='utf-8') for sheet in SHEETS)}</style>")
+pages = [st.Page(HERE / "app_pages" / "runs.py", title="Runs", icon=":material/list:", default=True)]
+pages += [
+    st.Page(HERE / "app_pages" / f"{name}.py", title=title, icon=f":material/{icon}:", url_path=name)
+    for name, title, icon in (
+        ("live", "Live", "monitoring"),
+        ("compare", "Compare", "stacked_line_chart"),
+        ("checkpoints", "Checkpoints", "save"),
+        ("latent", "Latent space", "scatter_plot"),
+        ("reconstruction", "Reconstruction", "difference"),
+        ("jobs", "Jobs", "play_circle"),
+    )
+]
+st.navigation(pages, position="top").run()

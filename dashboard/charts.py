@@ -80,7 +80,7 @@ def draw(
     values = np.concatenate([curve.y for curve in curves]) if curves else np.empty(0)
     values = values[np.isfinite(values)]
     log = _is_log(values, look.scale if look.scale != "auto" else prefer)
-    figure = go.Figure(layout=_layout(colours, unit, f"{identity}:{'log' if log else 'linear'}", len(curves) > 1))
+    figure = go.Figure(layout=layout(look, y=unit, identity=f"{identity}:{'log' if log else 'linear'}", legend=len(curves) > 1))
     for curve in curves:
         figure.add_trace(_trace(curve, colours, log))
     if not len(values):
@@ -106,22 +106,26 @@ def draw(
     return figure
 
 
-def _layout(colours: dict[str, str], unit: str, identity: str, legend: bool) -> dict[str, Any]:
+def layout(
+    look: Look, *, x: str = "optimizer step", y: str = "", identity: str = "", legend: bool = False, height: int = HEIGHT
+) -> dict[str, Any]:
+    """What all figures share: fonts, quiet axes titled `x` and `y`, hover, legend on top. `identity` keeps zoom while it stays."""
+    colours = COLOURS[look.dark]
     axis: dict[str, Any] = {
         "gridcolor": colours["grid"], "zeroline": False, "linecolor": colours["grid"], "ticks": "", "automargin": True,
         "tickfont": {"size": 11, "color": colours["note"]}, "title": {"font": {"size": 11, "color": colours["note"]}, "standoff": 6},
     }  # fmt: skip
     return {
-        "height": HEIGHT, "margin": {"l": 8, "r": 10, "t": 30 if legend else 16, "b": 8}, "uirevision": identity, "hovermode": "x unified",
+        "height": height, "margin": {"l": 8, "r": 10, "t": 30 if legend else 16, "b": 8}, "uirevision": identity, "hovermode": "x unified",
         "paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)", "font": {"color": colours["text"], "size": 12, "family": FONT},
         "showlegend": legend,
         "legend": {"orientation": "h", "x": 0, "y": 1.02, "xanchor": "left", "yanchor": "bottom", "bgcolor": "rgba(0,0,0,0)",
                    "font": {"size": 11, "color": colours["text"]}},
         "hoverlabel": {"bgcolor": colours["paper"], "bordercolor": colours["grid"], "font": {"color": colours["text"], "size": 12}},
-        "xaxis": {**axis, "title": {**axis["title"], "text": "optimizer step"}, "tickformat": ",d", "showgrid": False, "nticks": 7,
+        "xaxis": {**axis, "title": {**axis["title"], "text": x}, "tickformat": ",d", "showgrid": False, "nticks": 7,
                   "hoverformat": ",d", "showspikes": True, "spikemode": "across", "spikethickness": 1, "spikedash": "dot",
                   "spikecolor": colours["note"], "rangemode": "tozero"},
-        "yaxis": {**axis, "title": {**axis["title"], "text": unit}, "tickformat": ",.6~g", "hoverformat": ",.4~g", "nticks": 6},
+        "yaxis": {**axis, "title": {**axis["title"], "text": y}, "tickformat": ",.6~g", "hoverformat": ",.4~g", "nticks": 6},
     }  # fmt: skip
 
 

@@ -62,7 +62,12 @@ def _nothing() -> None:
     """The rerun is all that is wanted."""
 
 
-def chart_grid(key: str, cards: list[dict[str, Any]], columns: int) -> None:
-    """A grid of charts, each a dict of key, title, newest, help, revision and figure (JSON)."""
+def chart_grid(key: str, cards: list[dict[str, Any]], columns: int) -> dict[str, Any] | None:
+    """A grid of charts, each a dict of key, title, newest, help, revision (redrawn when it changes) and figure (JSON).
+
+    Of cards with a true `pick`: what was just clicked or caught with the lasso, as `{"card": key, "how": "click" or "area",
+    "points": [customdata, ...]}`, in the one run of the script that it causes; else None.
+    """
     component = st.components.v2.component("seqsetvae.charts", js=_script("charts.js"), isolate_styles=False)
-    component(key=f"charts-{key}", data={"plotly": PLOTLY_PATH.lstrip("/"), "columns": columns, "cards": cards})
+    data = {"plotly": PLOTLY_PATH.lstrip("/"), "columns": columns, "cards": cards}
+    return component(key=f"charts-{key}", data=data, on_picked_change=_nothing).picked

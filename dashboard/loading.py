@@ -33,6 +33,18 @@ def resolve_run(runs: Path, name: str) -> RunLayout | None:
     return RunLayout(root) if inside else None
 
 
+def folder_token(root: Path, *names: str) -> str:
+    """Changes when a file appears in, leaves, or is replaced in one of these folders of a run."""
+    return "-".join(str(_changed_at(root / name)) for name in names)
+
+
+def _changed_at(folder: Path) -> int:
+    try:
+        return folder.stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
 class Columns:
     """Numeric columns that grow at the end. Views handed out stay valid: only what lies behind them is written."""
 

@@ -3,33 +3,56 @@
 import asyncio
 from collections.abc import AsyncIterator, Hashable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dashboard.colours import Colours
 from dashboard.header import GONE, head_token, numbers
-from dashboard.loading import Store
+from dashboard.loading import Store, folder_token
 from dashboard.summaries import Summaries
 from dashboard.watch import LIST, Revisions, Watcher, check_silent_changes
+
+SNAPSHOT_FOLDERS = ("posterior", "latents", "reconstruction", "analysis")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line allowed."""
+
+    allow_jobs: bool = False
+    """Programs may be started from the pages."""
 
 
 class Service:
     """Made once by the server before it serves; the pages reach it through `service()`."""
 
-    def __init__(self, runs: Path) -> None:
+    def __init__(self, runs: Path, options: Options = Options()) -> None:
         self.runs = runs
+        self.options = options
+        self.colours = Colours(runs)
         self.revisions = Revisions(self.describe)
         self.watcher = Watcher(runs, self.revisions)
         self.store = Store(runs, self.revisions.current)
         self.summaries = Summaries(runs)
 
     def describe(self, key: str) -> dict[str, Any]:
-        """What goes to the pages with a revision: for a run its newest figures, and a token of all else in its header."""
+        """What goes to the pages with a revision of a run: its newest figures, and tokens of its header and of its folders.
+
+        A page listens to the token of what it shows, so that a step of training does not wake a page about checkpoints.
+        """
         if key == LIST:
             return {}
         snapshot = self.store.snapshot(key)
-        return (
-            {"head": GONE, "numbers": {}} if snapshot is None else {"head": head_token(snapshot), "numbers": numbers(snapshot)}
-        )
+        if snapshot is None:
+            return {"head": GONE, "snapshots": GONE, "checkpoints": GONE, "numbers": {}}
+        root = snapshot.status.layout.root
+        return {
+            "head": head_token(snapshot),
+            "snapshots": folder_token(root, *SNAPSHOT_FOLDERS),
+            "checkpoints": folder_token(root, "checkpoints"),
+            "numbers": numbers(snapshot),
+        }
 
     def state_of(self, key: str) -> Hashable:
         """What may change about a key without any file changing."""

@@ -61,6 +61,16 @@ class RunLayout:
         """Four-panel pictures that the posterior monitor draws."""
         return self.root / "plots"
 
+    @property
+    def notes(self) -> Path:
+        """`RunNotes`: what people say of the run; the only file in a run that the dashboard itself writes."""
+        return self.root / "notes.json"
+
+    @property
+    def analysis(self) -> Path:
+        """What was worked out from the run later (UMAP, a checkpoint looked into), each a flat file that appears whole."""
+        return self.root / "analysis"
+
     def posterior(self, step: int) -> Path:
         """Per-dimension posterior snapshot after `step`."""
         return self.root / "posterior" / f"step-{step:09d}.parquet"

@@ -96,6 +96,14 @@ class RunInfo(Record):
     detector: dict[str, float] | None = Field(default=None, description="limits of the verdict rules (shared.collapse)")
 
 
+class RunNotes(Record):
+    """`notes.json`: tags, a note and whether the run is put away; missing until somebody says something."""
+
+    tags: list[str] = Field(default_factory=list)
+    note: str = ""
+    archived: bool = False
+
+
 class Heartbeat(Record):
     """`heartbeat.json`: a sign of life, at most a few seconds old while the process works."""
 

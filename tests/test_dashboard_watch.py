@@ -171,8 +171,12 @@ def test_keeps_up_with_a_replaced_folder(tmp_path: Path) -> None:
 def test_service_describes_a_run_and_its_absence(tmp_path: Path) -> None:
     make_run(tmp_path, "a", steps=42)
     service = Service(tmp_path)
-    assert service.describe("a")["numbers"]["step"] == "42"
-    assert service.describe("../a") == {"head": "gone", "numbers": {}}
+    described = service.describe("a")
+    assert described["numbers"]["step"] == "42"
+    (tmp_path / "a" / "checkpoints").mkdir()
+    again = service.describe("a")
+    assert again["checkpoints"] != described["checkpoints"] and again["snapshots"] == described["snapshots"]
+    assert service.describe("../a") == {"head": "gone", "snapshots": "gone", "checkpoints": "gone", "numbers": {}}
     assert service.describe(LIST) == {}
 
 

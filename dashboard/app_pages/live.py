@@ -6,6 +6,7 @@ from typing import Any
 import streamlit as st
 
 from dashboard.charts import Look, Scale
+from dashboard.choosing import choose_run
 from dashboard.components import chart_grid, listen
 from dashboard.formats import number
 from dashboard.header import GONE, head_token, header
@@ -39,31 +40,17 @@ SECTIONS = (
 )
 
 
-def choose() -> str | None:
-    """The run of the address, or the newest; the address always names what is shown."""
-    names = [run.name for run in service().summaries.all()]
-    asked = st.query_params.get("run")
-    if asked is None and names:
-        asked = names[0]
-        st.query_params["run"] = asked
-    if asked is not None and asked not in names:
-        names.insert(0, asked)
-    return _select(names, asked) if names and asked is not None else None
-
-
-def _select(names: list[str], asked: str) -> str:
-    def follow() -> None:
-        st.query_params["run"] = st.session_state["chosen"]
-
-    st.session_state["chosen"] = asked
+def controls() -> str | None:
+    """The run, and how its charts are drawn; None when there is no run."""
     with st.container(horizontal=True, vertical_alignment="bottom", horizontal_alignment="distribute"):
-        st.selectbox("Run", names, key="chosen", on_change=follow, width=520)
-        st.segmented_control(
-            "Vertical axes", list(SCALES), default="Auto", required=True, key="scale",
-            help="Auto takes a logarithmic axis where values span so much that a linear one shows only the peak. "
-            "Drag to zoom, double-click to zoom out; zoom is kept while the run goes on.",
-        )  # fmt: skip
-    return asked
+        name = choose_run()
+        if name is not None:
+            st.segmented_control(
+                "Vertical axes", list(SCALES), default="Auto", required=True, key="scale",
+                help="Auto takes a logarithmic axis where values span so much that a linear one shows only the peak. "
+                "Drag to zoom, double-click to zoom out; zoom is kept while the run goes on.",
+            )  # fmt: skip
+    return name
 
 
 @st.fragment
@@ -127,7 +114,7 @@ def events(name: str) -> None:
 
 def main() -> None:
     """The page."""
-    name = choose()
+    name = controls()
     if name is None:
         listen_for_first_run()
         return

@@ -1,11 +1,12 @@
 // Draws a grid of chart cards. Unlike st.plotly_chart it updates a chart in place (Plotly.react), so zoom is kept and nothing
 // flickers; it draws only what changed, only what is near the screen, and one chart per frame, so numbers stay quick.
-// data: { plotly: url, columns, cards: [{ key, title, newest, help, revision, figure: JSON }] }; every text is set as text.
+// data: { plotly: url, columns, cards: [{ key, title, newest, help, revision, figure: JSON, pick }] }; every text is set as text.
+// A card with `pick` reports the customdata of points that are clicked, or caught with lasso or box, as trigger "picked".
 
-const CONFIG = {
-  displaylogo: false, responsive: true, displayModeBar: "hover",
-  modeBarButtonsToRemove: ["select2d", "lasso2d", "zoomIn2d", "zoomOut2d", "autoScale2d"],
-};
+const BUTTONS = ["zoomIn2d", "zoomOut2d", "autoScale2d"];
+const CONFIG = { displaylogo: false, responsive: true, displayModeBar: "hover", modeBarButtonsToRemove: ["select2d", "lasso2d", ...BUTTONS] };
+const PICKING = { ...CONFIG, modeBarButtonsToRemove: BUTTONS };
+const MOST_PICKED = 5000;
 const boards = (globalThis.seqsetBoards ??= new WeakMap());
 const queue = (globalThis.seqsetQueue ??= { cards: new Set(), busy: false, spent: 0 });
 
@@ -29,7 +30,14 @@ async function drain(plotly) {
       if (matchMedia("(pointer: coarse)").matches) layout.dragmode = false; // a finger scrolls the page
       card.drawn = card.data.revision;
       const began = performance.now();
-      await plotly.react(card.plot, data, layout, CONFIG);
+      card.plot.style.height = `${layout.height}px`;
+      await plotly.react(card.plot, data, layout, card.data.pick ? PICKING : CONFIG);
+      if (card.data.pick && !card.reports) {
+        card.reports = true;
+        for (const [event, how] of [["plotly_selected", "area"], ["plotly_click", "click"]]) {
+          card.plot.on(event, (caught) => pick(card, how, caught?.points ?? []));
+        }
+      }
       card.plot.dataset.revision = card.drawn;
       await new Promise((next) => requestAnimationFrame(() => setTimeout(next)));
       queue.spent += performance.now() - began;
@@ -48,6 +56,11 @@ function want(card, url) {
   load(url).then(drain).catch((error) => { card.plot.textContent = `${error.message}; reload the page`; });
 }
 
+function pick(card, how, points) {
+  const picked = points.map((point) => point.customdata).filter((datum) => datum !== undefined).slice(0, MOST_PICKED);
+  card.board.api.setTriggerValue("picked", { card: card.data.key, how, points: picked });
+}
+
 function element(name, cls, parent) {
   const made = document.createElement(name);
   made.className = cls;
@@ -59,7 +72,7 @@ function makeCard(board, key) {
   const root = element("article", "sv-card", board.grid);
   root.dataset.chart = key;
   const head = element("header", "sv-card-head", root);
-  const card = { title: element("h3", "", head), newest: element("span", "sv-dim", head), drawn: null, near: false, seen: false };
+  const card = { title: element("h3", "", head), newest: element("span", "sv-dim", head), drawn: null, near: false, seen: false, board };
   const help = element("button", "sv-help", head);
   help.type = "button";
   help.textContent = "?";
@@ -80,13 +93,15 @@ function makeCard(board, key) {
   return card;
 }
 
-export default function ({ data, parentElement }) {
+export default function (api) {
+  const { data, parentElement } = api;
   let board = boards.get(parentElement);
   if (!board) {
     board = { grid: element("div", "sv-grid", parentElement), cards: new Map(), url: new URL(data.plotly, document.baseURI).href };
     boards.set(parentElement, board);
     load(board.url).catch(() => undefined); // the script is large: fetch it while the rest of the page is built
   }
+  board.api = api;
   board.grid.style.setProperty("--columns", data.columns);
   for (const one of data.cards) {
     if (!board.cards.has(one.key)) board.cards.set(one.key, makeCard(board, one.key));
