@@ -83,6 +83,10 @@ class RunLayout:
         """Per-event reconstruction errors on the probe set after `step`."""
         return self.root / "reconstruction" / f"step-{step:09d}.parquet"
 
+    def analysed(self, kind: str, checkpoint: str) -> Path:
+        """A snapshot of one kind ("posterior", "latents", "reconstruction") made later from a checkpoint of that file stem."""
+        return self.analysis / f"{kind}-{checkpoint}.parquet"
+
     def snapshots(self, kind: str) -> list[tuple[int, Path]]:
         """All (step, path) of one kind ("posterior", "latents", "reconstruction"), oldest first."""
         found = (self.root / kind).glob("step-*.parquet")
