@@ -1,61 +1,35 @@
-"""From curves to a Plotly figure; nothing of Streamlit. One colour has one meaning on every page.
-
-Training is blue, the fixed probe set orange, validation green (Okabe and Ito's palette, safe for colour-blind readers).
-"""
+"""From curves to a Plotly figure; nothing of Streamlit. What a chart consists of is said in `shared.drawing`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
 
 from dashboard.decimate import decimate
+from shared.drawing import (
+    COLOURS,
+    WIDTHS,
+    Curve,
+    Guide,
+    Mark,
+    Role,
+    Scale,
+    Tone,
+    is_dotted,
+    is_log,
+    is_near,
+    outside,
+    robust_range,
+    short,
+)  # fmt: skip
 
-Role = Literal["training", "probe", "validation"]
-Scale = Literal["auto", "linear", "log"]
-Tone = Literal["good", "limit", "note"]
+__all__ = [
+    "COLOURS", "FONT", "HEIGHT", "WIDTHS", "Curve", "Guide", "Look", "Mark", "Role", "Scale", "Tone", "draw", "layout",
+]  # fmt: skip
 HEIGHT = 250
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
-
-COLOURS: dict[bool, dict[str, str]] = {
-    False: {"training": "#0072B2", "probe": "#D55E00", "validation": "#009E73", "good": "#009E73", "limit": "#B0307A",
-            "note": "#6B7280", "text": "#374151", "grid": "rgba(107,114,128,0.16)", "paper": "#FFFFFF"},
-    True: {"training": "#56B4E9", "probe": "#E69F00", "validation": "#2CC295", "good": "#2CC295", "limit": "#E58FC0",
-           "note": "#9CA3AF", "text": "#D1D5DB", "grid": "rgba(156,163,175,0.16)", "paper": "#161B22"},
-}  # fmt: skip
-WIDTHS: dict[str, float] = {"training": 1.4, "probe": 2, "validation": 2}
-
-
-@dataclass(frozen=True)
-class Curve:
-    """One series; NaN in `y` is a gap."""
-
-    label: str
-    x: np.ndarray
-    y: np.ndarray
-    role: Role
-    dashed: bool = False
-
-
-@dataclass(frozen=True)
-class Guide:
-    """A horizontal reference: a line at `low`, or a band up to `high`. Drawn only when the data come near, if not `always`."""
-
-    label: str
-    low: float
-    high: float | None = None
-    tone: Tone = "note"
-    always: bool = True
-
-
-@dataclass(frozen=True)
-class Mark:
-    """A vertical line at a step: where a verdict began, where values were not finite, where a run was resumed."""
-
-    label: str
-    step: int
-    tone: Tone = "limit"
 
 
 @dataclass(frozen=True)
@@ -79,7 +53,7 @@ def draw(
     curves = [curve for curve in curves if np.isfinite(curve.y).any()]
     values = np.concatenate([curve.y for curve in curves]) if curves else np.empty(0)
     values = values[np.isfinite(values)]
-    log = _is_log(values, look.scale if look.scale != "auto" else prefer)
+    log = is_log(values, look.scale if look.scale != "auto" else prefer)
     figure = go.Figure(layout=layout(look, y=unit, identity=f"{identity}:{'log' if log else 'linear'}", legend=len(curves) > 1))
     for curve in curves:
         figure.add_trace(_trace(curve, colours, log))
@@ -91,15 +65,15 @@ def draw(
         figure.update_yaxes(visible=False)
         return figure
     figure.update_yaxes(_y_axis(values, log, include))
-    clipped = None if log else _outside(values, include)
+    clipped = None if log else outside(values, include)
     if clipped is not None:
         edge = "top" if clipped > np.median(values) else "bottom"
         figure.add_annotation(
-            text=f"beyond the axis: {_short(clipped)}", showarrow=False, xref="x domain", x=1, yref="y domain", y=float(edge == "top"),
+            text=f"beyond the axis: {short(clipped)}", showarrow=False, xref="x domain", x=1, yref="y domain", y=float(edge == "top"),
             xanchor="right", yanchor=edge, font={"size": 11, "color": colours["note"]},
         )  # fmt: skip
     for guide in guides:
-        if guide.always or _near(guide, values):
+        if guide.always or is_near(guide, values):
             _add_guide(figure, guide, colours, log)
     for mark in marks:
         _add_mark(figure, mark, colours)
@@ -131,34 +105,11 @@ def layout(
 
 def _trace(curve: Curve, colours: dict[str, str], log: bool) -> go.Scatter:
     x, y = decimate(curve.x, np.where(curve.y > 0, curve.y, np.nan) if log else curve.y)
-    few = curve.role != "training" and len(x) <= 60
     return go.Scatter(
-        x=x, y=y, name=curve.label, mode="lines+markers" if few or len(x) == 1 else "lines", connectgaps=False,
+        x=x, y=y, name=curve.label, mode="lines+markers" if is_dotted(curve, len(x)) else "lines", connectgaps=False,
         line={"color": colours[curve.role], "width": WIDTHS[curve.role], "dash": "dot" if curve.dashed else "solid"},
         marker={"size": 5, "color": colours[curve.role]}, opacity=0.85 if curve.role == "training" else 1,
     )  # fmt: skip
-
-
-def _is_log(values: np.ndarray, scale: Scale) -> bool:
-    """The scale to use; automatically logarithmic when positive values span so much that a linear axis shows only the peak."""
-    if not len(values) or scale == "linear" or (values <= 0).all():
-        return False
-    if scale == "log":
-        return True
-    return bool(values.min() > 0 and values.max() > 10 * np.median(values))
-
-
-def _robust_range(values: np.ndarray, include: Sequence[float]) -> tuple[float, float]:
-    low, high = np.percentile(values, [10, 90])
-    room = 2 * (high - low) or abs(high) or 1.0
-    return min([float(low - room), *include]), max([float(high + room), *include])
-
-
-def _outside(values: np.ndarray, include: Sequence[float]) -> float | None:
-    """The value farthest outside the robust range of a linear axis, if there is any."""
-    low, high = _robust_range(values, include)
-    farthest = max((values.max(), values.min()), key=lambda value: max(value - high, low - value))
-    return float(farthest) if farthest > high or farthest < low else None
 
 
 def _y_axis(values: np.ndarray, log: bool, include: Sequence[float]) -> dict[str, Any]:
@@ -168,21 +119,13 @@ def _y_axis(values: np.ndarray, log: bool, include: Sequence[float]) -> dict[str
         positive = values[values > 0]
         decades = np.log10(positive.max() / positive.min())
         return {"type": "log", "autorange": True, "autorangeoptions": {"include": wanted}, "nticks": 3 if decades < 2.5 else 5}
-    low, high = _robust_range(values, include)
+    low, high = robust_range(values, include)
     options: dict[str, Any] = {"include": list(include)}
     if values.max() > high:
         options["clipmax"] = high
     if values.min() < low:
         options["clipmin"] = low
     return {"type": "linear", "autorange": True, "autorangeoptions": options}
-
-
-def _near(guide: Guide, values: np.ndarray) -> bool:
-    return bool(values.min() / 3 <= guide.low <= values.max() * 3)
-
-
-def _short(value: float) -> str:
-    return (f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}").replace("-", "−")
 
 
 def _add_guide(figure: go.Figure, guide: Guide, colours: dict[str, str], log: bool) -> None:

@@ -11,8 +11,10 @@ import numpy as np
 import pandas as pd
 
 from shared.collapse import Verdict
+from shared.drawing import Role
 from shared.layout import RunLayout
 from shared.reader import Health, JsonlTail, RunStatus, read_status
+from shared.series import Series, of_column, of_rows
 from shared.verdicts import VerdictLog, nonfinite_steps
 
 T = TypeVar("T")
@@ -134,6 +136,28 @@ class Snapshot:
         options = self.configuration.get(group)
         value = options.get(option) if isinstance(options, dict) else None
         return default if value is None else value
+
+    def series(self, role: Role, name: str) -> Series:
+        """Steps and values of one metric. NaN where it was not finite; steps at which it was not measured are left out."""
+        if role == "training":
+            bad = self.nonfinite.get(name)
+            return of_column(self.steps, self.training.get(name), bad.steps if bad else ())
+        return of_rows(self.probes if role == "probe" else self.validations, name)
+
+    def latest(self, role: Role, name: str) -> float | None:
+        """The newest value of a metric; NaN if it was not finite, None if it was never measured."""
+        if role == "training":
+            bad, values = self.nonfinite.get(name), self.training.get(name)
+            if bad and bad.last == self.steps[-1]:
+                return float("nan")
+            if values is not None and len(values) and np.isfinite(values[-1]):
+                return float(values[-1])
+        _, values = self.series(role, name)
+        return float(values[-1]) if len(values) else None
+
+    def first_nonfinite(self, name: str) -> int | None:
+        """The first step at which a metric of the step log was NaN or infinite."""
+        return self.nonfinite[name].first if name in self.nonfinite else None
 
     def once(self, key: Any, make: Callable[[], T]) -> T:
         """`make()`, remembered for this revision: several open pages share one figure."""

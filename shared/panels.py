@@ -1,0 +1,238 @@
+"""Which curves, limits and words belong into which chart, whoever draws it: the dashboard's pages, or pictures in a file."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+from shared.collapse import Thresholds, Verdict
+from shared.drawing import Curve, Guide, Mark, Role, Scale
+from shared.metrics import PROBE, TRAINING, VALIDATION, Metric
+from shared.series import Series
+from shared.verdicts import unwatched
+
+T = TypeVar("T")
+
+LIMITS = Thresholds()
+CATALOGUE: dict[Role, dict[str, Metric]] = {"training": TRAINING, "probe": PROBE, "validation": VALIDATION}
+LABELS: dict[Role, str] = {"training": "training", "probe": "probe set", "validation": "validation"}
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What limits depend on."""
+
+    latent_dims: float | None
+    positives: float | None
+    free_bits: float | None = None
+    """KL that the loss lets pass without a price, over all dimensions, in nats per set."""
+
+
+Guides = Callable[[Facts], list[Guide]]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One chart: a metric, seen from one or more sources."""
+
+    metric: str
+    sources: tuple[Role, ...]
+    guide_text: str = ""
+    scale: Scale = "auto"
+    guides: Guides = lambda _facts: []
+    include: Callable[[Facts], list[float]] = lambda _facts: []
+    beside: tuple[tuple[Role, str, str], ...] = ()
+
+    @property
+    def info(self) -> Metric:
+        """Label, unit and meaning from the shared catalogue."""
+        return CATALOGUE[self.sources[0]][self.metric]
+
+    @property
+    def help(self) -> str:
+        """The reading guide."""
+        others = "".join(
+            f"\n\n{CATALOGUE[role][name].label} (dotted): {CATALOGUE[role][name].help}" for role, name, _ in self.beside
+        )
+        return f"{self.info.help}{others}" + (f"\n\n{self.guide_text}" if self.guide_text else "")
+
+
+def _kl_guides(facts: Facts) -> list[Guide]:
+    limit = LIMITS.information_nats
+    guides = [Guide(f"carries nothing below {limit:g}", limit, tone="limit")]
+    if facts.free_bits:
+        guides.append(Guide(f"free bits allow {facts.free_bits:,.3g}", facts.free_bits))
+    if facts.latent_dims:
+        limit = LIMITS.kl_excess_per_dim * facts.latent_dims
+        guides.append(Guide(f"explosion above {limit:,.0f}", limit, tone="limit", always=False))
+    return guides
+
+
+def _active_guides(facts: Facts) -> list[Guide]:
+    if not facts.latent_dims:
+        return []
+    return [
+        Guide("none active: collapse", 0, tone="limit"),
+        Guide(f"all {facts.latent_dims:,.0f}", facts.latent_dims),
+    ]
+
+
+def _chance(facts: Facts) -> list[Guide]:
+    return [Guide(f"chance {facts.positives:.3g}", facts.positives)] if facts.positives else []
+
+
+def _majority(facts: Facts) -> list[Guide]:
+    if facts.positives is None:
+        return []
+    share = max(facts.positives, 1 - facts.positives)
+    return [Guide(f"majority share {share:.3g}", share)]
+
+
+def _reliance(_facts: Facts) -> list[Guide]:
+    limit = LIMITS.decoder_reliance
+    return [Guide(f"ignores the latent below {limit:.0%}", limit, tone="limit")]
+
+
+BOTH: tuple[Role, Role] = ("training", "probe")
+LOSS: tuple[Role, Role] = ("training", "validation")
+
+POSTERIOR = (
+    Panel(
+        "kl", BOTH, scale="log", guides=_kl_guides, beside=(("probe", "mi_gauss", "information"),),
+        guide_text=f"The information is a part of the KL, so its curve lies below; the rest of the KL says nothing about the patient. "
+        f"How large a healthy KL is depends on beta and on the number of dimensions; free bits let it rise, without a price, to "
+        f"their floor times the dimensions. "
+        f"The verdict looks at the information (collapse below {LIMITS.information_nats:g} nats) and at active units.",
+    ),
+    Panel(
+        "posterior_variance", BOTH, guides=lambda _facts: [Guide("1 = as its prior: carries nothing", 1.0, tone="limit")],
+        include=lambda _facts: [0.0, 1.0],
+    ),
+    Panel(
+        "active_units", BOTH, guides=_active_guides, include=lambda facts: [0.0, facts.latent_dims or 1.0],
+        guide_text=f"A unit is active when the variance of its mean over patients, relative to its prior, exceeds "
+        f"{LIMITS.active_variance:g}.",
+    ),
+    Panel("recon", BOTH, guide_text="The probe is a fixed set, in evaluation mode: its curve is free of batch noise and dropout."),
+)  # fmt: skip
+LOSSES = (
+    Panel("loss", LOSS, guide_text="Validation rising while training falls is overfitting."),
+    Panel("prediction", LOSS),
+    Panel(
+        "elbo",
+        LOSS,
+        guide_text="Higher is better. Training weighs the KL with beta; the ELBO counts it in full, so with a small beta the loss "
+        "may fall while the ELBO falls too.",
+    ),
+)
+OUTCOME = (
+    Panel("auroc", ("validation",), guides=lambda _facts: [Guide("chance 0.5", 0.5), Guide("good from 0.7", 0.7),
+                                                               Guide("excellent from 0.9", 0.9)],
+          include=lambda _facts: [0.5, 0.9]),
+    Panel("auprc", ("validation",), guides=_chance),
+    Panel("accuracy", ("validation",), guides=_majority),
+)  # fmt: skip
+DECODER = (
+    Panel(
+        "decoder_reliance", ("probe",), guides=_reliance,
+        guide_text="The one figure that free bits cannot fool.", include=lambda _facts: [0.0],
+    ),
+    Panel("var_between", ("probe",), beside=(("probe", "var_within", "within patients"),), include=lambda _facts: [0.0]),
+)  # fmt: skip
+PACE = (
+    Panel("beta", ("training",), include=lambda _facts: [0.0]),
+    Panel("lr", ("training",), include=lambda _facts: [0.0]),
+    Panel("grad_norm", ("training",)),
+    Panel("step_s", ("training",), include=lambda _facts: [0.0]),
+)
+
+
+class Source(Protocol):
+    """A run at one moment, as far as its charts need it."""
+
+    @property
+    def verdicts(self) -> Sequence[Verdict]:
+        """What holds."""
+
+    @property
+    def past(self) -> Sequence[Verdict]:
+        """What has ended."""
+
+    @property
+    def probes(self) -> Sequence[Mapping[str, Any]]:
+        """Evaluations of the probe set."""
+
+    @property
+    def configuration(self) -> Mapping[str, Any]:
+        """The options of the run, empty where nothing is known of them."""
+
+    def config(self, group: str, option: str, default: T) -> T:
+        """One option, or `default` where it is not known."""
+
+    def series(self, role: Role, name: str) -> Series:
+        """Steps and values of one metric; NaN where it was not finite."""
+
+    def latest(self, role: Role, name: str) -> float | None:
+        """Its newest value; NaN if that was not finite, None if it was never measured."""
+
+    def first_nonfinite(self, name: str) -> int | None:
+        """The first step at which a metric of the step log was NaN or infinite."""
+
+
+@dataclass(frozen=True)
+class Content:
+    """All that is in one chart."""
+
+    curves: list[Curve]
+    unit: str
+    guides: list[Guide]
+    include: list[float]
+    """Values always in view."""
+    marks: list[Mark]
+    scale: Scale
+    empty: str
+    """What stands there when no curve has a value."""
+
+
+def content(source: Source, panel: Panel, empty: str | None = None) -> Content:
+    """What belongs into the chart of one panel; `empty` is said instead of the usual words where there is nothing."""
+    known = facts(source)
+    curves = [Curve(LABELS[role], *source.series(role, panel.metric), role) for role in panel.sources]
+    curves += [Curve(label, *source.series(role, name), role, dashed=True) for role, name, label in panel.beside]
+    return Content(
+        curves, panel.info.unit, panel.guides(known), panel.include(known), marks(source, panel), panel.scale,
+        empty or why_empty(source, panel),
+    )  # fmt: skip
+
+
+def facts(source: Source) -> Facts:
+    """The sizes that limits depend on, from the newest rows that have them."""
+    dims = source.latest("probe", "latent_dims")
+    return Facts(dims, source.latest("validation", "positives"), _free_bits(source, dims))
+
+
+def _free_bits(source: Source, dims: float | None) -> float | None:
+    floor, mode = source.config("loss", "free_bits", 0.0), source.config("loss", "free_bits_mode", "dimension")
+    scale = 1.0 if mode == "set" else dims
+    return floor * scale if scale and isinstance(floor, int | float) and floor > 0 else None
+
+
+def marks(source: Source, panel: Panel) -> list[Mark]:
+    """Where a verdict began (on posterior charts), and where this metric stopped being finite."""
+    found = []
+    if "probe" in panel.sources:
+        found += [
+            Mark(verdict.title, verdict.began) for verdict in (*source.verdicts, *source.past)
+            if verdict.began is not None and verdict.kind != "nonfinite" and verdict.severity in ("alarm", "warning")
+        ]  # fmt: skip
+    bad = source.first_nonfinite(panel.metric)
+    return found if bad is None else [*found, Mark("not finite", bad)]
+
+
+def why_empty(source: Source, panel: Panel) -> str:
+    """What stands in a chart that has no values."""
+    reason = unwatched(source.configuration) if "probe" in panel.sources and not source.probes else None
+    if reason:
+        return reason.title
+    if panel.sources == ("validation",):
+        return "No validation yet"
+    return "No probe evaluation yet" if panel.sources == ("probe",) else "No values yet"

@@ -1,0 +1,26 @@
+"""From the rows of a run's logs to steps and values of one metric: NaN where it was not finite, nothing where it was not measured."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+Series = tuple[np.ndarray, np.ndarray]
+"""Steps and values, [N] each."""
+
+
+def of_column(steps: np.ndarray, values: np.ndarray | None, nonfinite: Sequence[int] = ()) -> Series:
+    """A column of the step log, which is NaN both where nothing was measured and at the steps `nonfinite`, which are kept."""
+    if values is None:
+        return np.array(nonfinite, float), np.full(len(nonfinite), np.nan)
+    keep = np.isfinite(values)
+    if len(nonfinite):
+        keep = keep | np.isin(steps, nonfinite)
+    return steps[keep], values[keep]
+
+
+def of_rows(rows: Sequence[Mapping[str, Any]], name: str) -> Series:
+    """A metric of evaluations."""
+    known = [row for row in rows if isinstance(row.get(name), int | float) or name in (row.get("nonfinite") or ())]
+    values = [row[name] if row.get(name) is not None else np.nan for row in known]
+    return np.array([row["step"] for row in known], float), np.array(values, float)
