@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from dashboard.decimate import decimate
+from shared.decimate import decimate
 from shared.drawing import (
     COLOURS,
     WIDTHS,
