@@ -9,6 +9,7 @@ from backend.any_probe import evaluating
 from backend.batches import Standardiser, StayDataset
 from backend.lit import SeqSetVAEModule
 from backend.loss import Gaussian, beta_at
+from backend.presence import presence_frame
 from backend.probe_parts import DecodedPart, EventTable, SetPart, decoded_part, encoded_part
 from backend.probe_row import Latents, known
 from backend.probe_sample import choose
@@ -34,6 +35,7 @@ class StayProbe:
         self.scaler = Standardiser(dataset.data)
         self.column = columns_of(dataset.data.info.variables, self.scaler.modelled)
         self.names = np.array([v.name for v in dataset.data.info.variables])
+        self.units = {v.name: v.unit for v in dataset.data.info.variables if v.unit}
 
     def __call__(self, module: L.LightningModule) -> ProbeResult:
         """All figures of one evaluation. Raises TypeError for a module that is not SeqSetVAE."""
@@ -51,7 +53,7 @@ class StayProbe:
             values["probe_from_train"] = sample.from_train
         if sample.patients >= Thresholds.minimum_patients:
             values |= {"decoded_patients": sample.decoded, **self._figures(decoded)}
-        return ProbeResult(values, latents.frame(levels), self._latents(sets), self._events(decoded))
+        return ProbeResult(values, latents.frame(levels), self._latents(sets), self._events(decoded), self._presence(decoded))
 
     def _figures(self, decoded: DecodedPart) -> dict[str, float | None]:
         """What the decoder makes of the latents."""
@@ -92,7 +94,7 @@ class StayProbe:
         mean, std = self.scaler.mean[variable], self.scaler.std[variable]
         observed = self.dataset.data.event_value[self._event_rows(decoded)[keep]]
         guessed = np.where(modelled, decoded.mean.numpy()[keep] * std + mean, np.nan)
-        return pd.DataFrame(
+        frame = pd.DataFrame(
             {
                 "stay_id": self.dataset.data.stays["stay_id"].to_numpy()[decoded.sets.row.numpy()[at]],
                 "minute": decoded.sets.minute.numpy()[at],
@@ -104,6 +106,14 @@ class StayProbe:
                 "error_in_std": (guessed - observed) / std,
             }
         )
+        frame.attrs["units"] = self.units
+        return frame
+
+    def _presence(self, decoded: DecodedPart) -> pd.DataFrame | None:
+        """Which variables were expected in the sets whose events are shown."""
+        shown = np.flatnonzero(np.isin(decoded.sets.set_row.numpy(), self.sample.shown))
+        stay = self.dataset.data.stays["stay_id"].to_numpy()[decoded.sets.row.numpy()[shown]]
+        return presence_frame(decoded, shown, stay, self.names)
 
     def _event_rows(self, decoded: DecodedPart) -> np.ndarray:
         """Where the events lie in the data set, [E]: the events of a set are consecutive in both."""

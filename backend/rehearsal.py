@@ -26,7 +26,7 @@ from backend.store import PreparedDataset
 from backend.train import Job, callbacks
 from shared.config import TrainConfig, build_config
 from shared.errors import InputError
-from shared.layout import RunLayout
+from shared.layout import SNAPSHOT_KINDS, RunLayout
 from shared.schema import RunInfo, RunState
 
 MOST_STEPS = 24
@@ -179,7 +179,7 @@ def _read(job: Job, trainer: L.Trainer, clock: Clock, largest: list[int], valida
     checkpoint = layout.checkpoints / "last.ckpt"
     trainer.save_checkpoint(checkpoint)
     probes = recorder.evaluations("probe")
-    snapshots = [path for kind in ("posterior", "latents", "reconstruction") for _, path in layout.snapshots(kind)]
+    snapshots = [path for kind in SNAPSHOT_KINDS for _, path in layout.snapshots(kind)]
     batch = job.train_set[largest]
     recorder.end(RunState.FINISHED)
     return Measured(

@@ -12,7 +12,7 @@ from backend.checkpoints import load_checkpoint
 from backend.plan import Position
 from shared.config import TrainConfig, build_config
 from shared.errors import InputError
-from shared.layout import RunLayout
+from shared.layout import SNAPSHOT_KINDS, RunLayout
 from shared.reader import Health, read_record, read_status
 from shared.schema import RunInfo, now
 from shared.writer import warn_on_stderr
@@ -150,7 +150,7 @@ def clear_after(layout: RunLayout, step: int) -> None:
 
     Left there, a later checkpoint would be taken for the run's newest state although its log has been cut.
     """
-    for kind in ("posterior", "latents", "reconstruction"):
+    for kind in SNAPSHOT_KINDS:
         for made, path in layout.snapshots(kind):
             if made > step:
                 (layout.discarded / kind).mkdir(parents=True, exist_ok=True)

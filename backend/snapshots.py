@@ -22,17 +22,22 @@ class ProbeResult:
     posterior: pd.DataFrame
     latents: pd.DataFrame
     reconstruction: pd.DataFrame
+    presence: pd.DataFrame | None = None
+    """None where the decoder does not say which variables it expects"""
 
 
 def write_snapshots(recorder: RunRecorder, step: int, result: ProbeResult) -> None:
-    """Write the three frames, each whole or not at all; a failing disk warns and training goes on."""
+    """Write the frames, each whole or not at all; a failing disk warns and training goes on."""
     layout = recorder.layout
     try:
         for frame, path in (
             (result.posterior, layout.posterior(step)),
             (result.latents, layout.latents(step)),
+            (result.presence, layout.presence(step)),
             (result.reconstruction, layout.reconstruction(step)),
         ):
+            if frame is None:
+                continue
             path.parent.mkdir(exist_ok=True)
             temporary = path.with_suffix(".tmp")
             try:
@@ -62,5 +67,5 @@ def thin(layout: RunLayout) -> None:
     while len(steps) > MOST_SNAPSHOTS:
         gone = min(range(1, len(steps) - 1), key=lambda i: steps[i + 1] - steps[i - 1])
         step = steps.pop(gone)
-        for path in (layout.posterior(step), layout.latents(step), layout.reconstruction(step)):
+        for path in (layout.posterior(step), layout.latents(step), layout.reconstruction(step), layout.presence(step)):
             path.unlink(missing_ok=True)

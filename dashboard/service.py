@@ -12,8 +12,9 @@ from dashboard.header import GONE, head_token, numbers
 from dashboard.loading import Store, folder_token
 from dashboard.summaries import Summaries
 from dashboard.watch import LIST, Revisions, Watcher, check_silent_changes
+from shared.layout import SNAPSHOT_KINDS
 
-SNAPSHOT_FOLDERS = ("posterior", "latents", "reconstruction", "analysis")
+SNAPSHOT_FOLDERS = (*SNAPSHOT_KINDS, "analysis")
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,9 @@ from pathlib import Path
 SCHEMA_VERSION = 1
 """Written into every file of a run; a reader names an unknown one and does not guess."""
 
+SNAPSHOT_KINDS = ("posterior", "latents", "reconstruction", "presence")
+"""Each a folder of parquet files, one per evaluation of the probe set."""
+
 CHECKPOINT_KINDS = ("last", "earlier", "best", "final", "interrupted", "error", "collapse")
 
 
@@ -80,15 +83,23 @@ class RunLayout:
         return self.root / "latents" / f"step-{step:09d}.parquet"
 
     def reconstruction(self, step: int) -> Path:
-        """Per-event reconstruction errors on the probe set after `step`."""
+        """Per-event reconstruction errors on the probe set after `step`; the frame's attributes hold the variables' `units`."""
         return self.root / "reconstruction" / f"step-{step:09d}.parquet"
 
+    def presence(self, step: int) -> Path:
+        """Per set of the same stays, which variables the decoder expected in it and which occurred, after `step`.
+
+        Columns stay_id, minute, probability (list of float16) and occurred (list of bool), in the order of the attribute
+        `variables` of the frame. Missing in runs of older releases and of decoders that do not model it.
+        """
+        return self.root / "presence" / f"step-{step:09d}.parquet"
+
     def analysed(self, kind: str, checkpoint: str) -> Path:
-        """A snapshot of one kind ("posterior", "latents", "reconstruction") made later from a checkpoint of that file stem."""
+        """A snapshot of one of `SNAPSHOT_KINDS` made later from a checkpoint of that file stem."""
         return self.analysis / f"{kind}-{checkpoint}.parquet"
 
     def snapshots(self, kind: str) -> list[tuple[int, Path]]:
-        """All (step, path) of one kind ("posterior", "latents", "reconstruction"), oldest first."""
+        """All (step, path) of one of `SNAPSHOT_KINDS`, oldest first."""
         found = (self.root / kind).glob("step-*.parquet")
         numbered = ((path.stem.removeprefix("step-"), path) for path in found)
         return sorted((int(number), path) for number, path in numbered if number.isdecimal())

@@ -18,6 +18,7 @@ from backend.rehearsal import first_batches
 from backend.spectrum import correlation, covariance_spectrum, dense_sets
 from backend.store import PreparedDataset
 from shared.config import build_config
+from shared.layout import SNAPSHOT_KINDS
 from tests.tiny_runs import TINY, start, stays
 
 __all__ = ["stays"]
@@ -205,7 +206,7 @@ def test_foretold_disk_is_that_of_a_run(stays: Path, tmp_path: Path, capsys: pyt
     assert measured["line_bytes"] == pytest.approx(run.metrics.stat().st_size / steps, rel=0.1)
     (final,) = run.checkpoints.glob("final_*.ckpt")
     assert measured["checkpoint_bytes"] == pytest.approx(final.stat().st_size, rel=0.1)
-    last = sum(run.snapshots(kind)[-1][1].stat().st_size for kind in ("posterior", "latents", "reconstruction"))
+    last = sum(run.snapshots(kind)[-1][1].stat().st_size for kind in SNAPSHOT_KINDS)
     assert measured["snapshot_bytes"] == pytest.approx(last, rel=0.2)
     assert report["totals"]["disk_bytes"] > sum(path.stat().st_size for path in run.root.rglob("*") if path.is_file()) * 0.7
 

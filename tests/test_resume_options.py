@@ -11,7 +11,7 @@ from backend.lit import SeqSetVAEModule
 from backend.plan import Plan, Position
 from backend.saving import Saving
 from shared.config import build_config
-from shared.layout import RunLayout
+from shared.layout import SNAPSHOT_KINDS, RunLayout
 from shared.reader import read_record
 from shared.schema import CheckpointSidecar
 from shared.writer import write_record
@@ -54,7 +54,7 @@ def test_what_an_earlier_checkpoint_cuts_off_is_put_away(undisturbed, tmp_path):
     assert metrics(put_away) == before_it[step:]
     assert {row["step"] for row in rows(put_away.evaluations)} <= set(range(step + 1, TOTAL + 1))
     assert rows(put_away.events)
-    for kind in ("posterior", "latents", "reconstruction"):
+    for kind in SNAPSHOT_KINDS:
         assert {made for made, _ in put_away.snapshots(kind)} == snapshots
 
 
