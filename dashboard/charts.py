@@ -26,7 +26,7 @@ from shared.drawing import (
 )  # fmt: skip
 
 __all__ = [
-    "COLOURS", "FONT", "HEIGHT", "WIDTHS", "Curve", "Guide", "Look", "Mark", "Role", "Scale", "Tone", "draw", "layout",
+    "COLOURS", "FONT", "HEIGHT", "WIDTHS", "Curve", "Guide", "Look", "Mark", "Role", "Scale", "Tone", "beyond", "draw", "layout", "y_axis",
 ]  # fmt: skip
 HEIGHT = 250
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
@@ -64,14 +64,10 @@ def draw(
         figure.update_xaxes(visible=False)
         figure.update_yaxes(visible=False)
         return figure
-    figure.update_yaxes(_y_axis(values, log, include))
-    clipped = None if log else outside(values, include)
+    figure.update_yaxes(y_axis(values, log, include))
+    clipped = None if log else beyond(values, include, look)
     if clipped is not None:
-        edge = "top" if clipped > np.median(values) else "bottom"
-        figure.add_annotation(
-            text=f"beyond the axis: {short(clipped)}", showarrow=False, xref="x domain", x=1, yref="y domain", y=float(edge == "top"),
-            xanchor="right", yanchor=edge, font={"size": 11, "color": colours["note"]},
-        )  # fmt: skip
+        figure.add_annotation(clipped)
     for guide in guides:
         if guide.always or is_near(guide, values):
             _add_guide(figure, guide, colours, log)
@@ -112,7 +108,7 @@ def _trace(curve: Curve, colours: dict[str, str], log: bool) -> go.Scatter:
     )  # fmt: skip
 
 
-def _y_axis(values: np.ndarray, log: bool, include: Sequence[float]) -> dict[str, Any]:
+def y_axis(values: np.ndarray, log: bool, include: Sequence[float]) -> dict[str, Any]:
     """Automatic, so that a zoom survives updates, but clipped: the first loss of thousands must not flatten the rest."""
     if log:
         wanted = [value for value in include if value > 0]
@@ -126,6 +122,18 @@ def _y_axis(values: np.ndarray, log: bool, include: Sequence[float]) -> dict[str
     if values.min() < low:
         options["clipmin"] = low
     return {"type": "linear", "autorange": True, "autorangeoptions": options}
+
+
+def beyond(values: np.ndarray, include: Sequence[float], look: Look) -> dict[str, Any] | None:
+    """The note on a linear axis that cuts a value off; None where all are in view."""
+    clipped = outside(values, include)
+    if clipped is None:
+        return None
+    edge = "top" if clipped > np.median(values) else "bottom"
+    return {
+        "text": f"beyond the axis: {short(clipped)}", "showarrow": False, "xref": "x domain", "x": 1, "yref": "y domain",
+        "y": float(edge == "top"), "xanchor": "right", "yanchor": edge, "font": {"size": 11, "color": COLOURS[look.dark]["note"]},
+    }  # fmt: skip
 
 
 def _add_guide(figure: go.Figure, guide: Guide, colours: dict[str, str], log: bool) -> None:
