@@ -98,6 +98,10 @@ class RunLayout:
         """A snapshot of one of `SNAPSHOT_KINDS` made later from a checkpoint of that file stem."""
         return self.analysis / f"{kind}-{checkpoint}.parquet"
 
+    def all_analysed(self, kind: str) -> list[tuple[str, Path]]:
+        """All (checkpoint, path) of one kind that was made later from a checkpoint, in name order."""
+        return sorted((path.stem.removeprefix(f"{kind}-"), path) for path in self.analysis.glob(f"{kind}-*.parquet"))
+
     def snapshots(self, kind: str) -> list[tuple[int, Path]]:
         """All (step, path) of one of `SNAPSHOT_KINDS`, oldest first."""
         found = (self.root / kind).glob("step-*.parquet")
