@@ -5,7 +5,6 @@ python -m dashboard --runs runs --port 8501
 
 import argparse
 import errno
-import ipaddress
 import logging
 import socket
 import sys
@@ -16,8 +15,11 @@ from types import FrameType
 import streamlit as st
 import uvicorn
 
+from dashboard.auth import Access, add_options, decide
+from dashboard.auth_gates import OidcGate
 from dashboard.components import compressed_plotly, plotly_route
 from dashboard.service import Options, Service, install
+from shared.errors import InputError
 
 SCRIPT = Path(__file__).with_name("app.py")
 
@@ -25,10 +27,11 @@ SCRIPT = Path(__file__).with_name("app.py")
 class Server(uvicorn.Server):
     """uvicorn that says when it is ready, and that ends open event streams at once when told to stop."""
 
-    def __init__(self, config: uvicorn.Config, service: Service, address: str) -> None:
+    def __init__(self, config: uvicorn.Config, service: Service, address: str, advice: str = "") -> None:
         super().__init__(config)
         self._service = service
         self._address = address
+        self._advice = f"\n  {advice}" if advice else ""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Print the address once it answers."""
@@ -36,7 +39,7 @@ class Server(uvicorn.Server):
         for name in ("uvicorn.access", "uvicorn.error", "uvicorn"):  # Streamlit turns these on again as it starts
             logging.getLogger(name).setLevel(logging.WARNING)
         if self.started:
-            print(f"SeqSetVAE Monitor: {self._address}\n  runs in {self._service.runs}; Ctrl-C stops", flush=True)
+            print(f"SeqSetVAE Monitor: {self._address}\n  runs in {self._service.runs}; Ctrl-C stops{self._advice}", flush=True)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Close the streams first: the server waits for open responses."""
@@ -55,15 +58,8 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--allow-jobs", action="store_true", help="training and analysis may be started from the pages (off: they run programs)"
     )
+    add_options(parser)
     return parser.parse_args(argv)
-
-
-def is_local(host: str) -> bool:
-    """Whether only this machine can reach the address."""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -94,25 +90,39 @@ def runs_folder(path: Path) -> Path:
     return path.resolve()
 
 
+def application(service: Service) -> st.App:
+    """All that the server answers, without the guard around it. Routes of the dashboard's own are listed here."""
+    routes = [service.revisions.route(), plotly_route()]
+    return st.App(SCRIPT, lifespan=service.lifespan, routes=routes)
+
+
+def address_of(access: Access, host: str, port: int) -> str:
+    """Where to open the dashboard."""
+    if isinstance(access.gate, OidcGate):
+        return access.gate.oidc.origin
+    name = socket.gethostname() if host in ("0.0.0.0", "::", "") else f"[{host}]" if ":" in host else host
+    return f"http://{name}:{port}{access.query}"
+
+
 def main(argv: list[str] | None = None) -> None:
     """Serve until interrupted."""
     args = parse(argv)
+    try:
+        access = decide(args)
+    except InputError as error:
+        sys.exit(str(error))
     runs = runs_folder(args.runs)
     listening = bind(args.host, args.port)
-    if not is_local(args.host):
-        print(
-            f"WARNING: listening on {args.host} without authentication: everyone who can reach this machine can see the runs. "
-            "Safer: keep the default --host and use `ssh -L 8501:localhost:8501 MACHINE`.", file=sys.stderr, flush=True,
-        )  # fmt: skip
-    service = Service(runs, Options(allow_jobs=args.allow_jobs))
+    port = listening.getsockname()[1]
+    service = Service(runs, Options(allow_jobs=args.allow_jobs, auth=access.way))
     install(service)
     threading.Thread(target=compressed_plotly, daemon=True).start()
-    shown = f"[{args.host}]" if ":" in args.host else args.host
-    address = f"http://{shown}:{listening.getsockname()[1]}"
-    app = st.App(SCRIPT, lifespan=service.lifespan, routes=[service.revisions.route(), plotly_route()])
-    config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=1, ws="websockets-sansio")
+    config = uvicorn.Config(
+        access.guard(application(service)), log_level="warning", access_log=False, timeout_graceful_shutdown=1, ws="websockets-sansio",
+        server_header=False,
+    )  # fmt: skip
     try:
-        Server(config, service, address).run(sockets=[listening])
+        Server(config, service, address_of(access, args.host, port), access.advice).run(sockets=[listening])
     except KeyboardInterrupt:
         pass
     finally:

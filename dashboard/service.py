@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Hashable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from dashboard.colours import Colours
 from dashboard.header import GONE, head_token, numbers
@@ -23,6 +23,8 @@ class Options:
 
     allow_jobs: bool = False
     """Programs may be started from the pages."""
+    auth: Literal["none", "token", "oidc", "proxy"] = "none"
+    """How people sign in."""
 
 
 class Service:

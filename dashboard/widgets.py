@@ -33,7 +33,7 @@ class Html(str):
     __slots__ = ()
 
 
-def el(name: str, *children: str | None, **attributes: str | None) -> Html:
+def el(name: str, /, *children: str | None, **attributes: str | None) -> Html:
     """An element; children and attribute values are escaped unless they came from `el`. `cls` is `class`, `_` is `-`."""
     inner = "".join(child if isinstance(child, Html) else html.escape(child) for child in children if child is not None)
     named = (

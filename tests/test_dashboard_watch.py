@@ -19,7 +19,7 @@ from watchdog import events as fs
 from watchdog.observers.polling import PollingObserver
 
 from dashboard import watch
-from dashboard.__main__ import is_local
+from dashboard.auth_hosts import is_local
 from dashboard.service import Service
 from dashboard.watch import LIST, Revisions, Watcher, touched
 from shared.writer import JsonlWriter
