@@ -1,6 +1,7 @@
 """The two pieces of JavaScript on the pages: the listener that reruns its fragment, and the grid of charts."""
 
 import gzip
+from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -41,9 +42,10 @@ def plotly_route() -> Route:
 
 
 def listen(
-    key: str, run: str = LIST, *, seen: int | str, watch: str = "revision", every_ms: int = 100, only_visible: bool = False, links: bool = False,
+    key: str, run: str | Sequence[str] = LIST, *, seen: int | str, watch: str = "revision", every_ms: int = 100,
+    only_visible: bool = False, links: bool = False,
 ) -> str | None:  # fmt: skip
-    """Mount the listener for `run` (or the list) in the fragment that calls this.
+    """Mount the listener for `run`, for any of several runs, or for the list, in the fragment that calls this.
 
     The fragment reruns when `watch` ("revision" or "head") in the server's messages is no longer what it has `seen`.
 
@@ -51,7 +53,9 @@ def listen(
     link was clicked, when `links` is on.
     """
     component = st.components.v2.component("seqsetvae.push", js=_script("push.js"))
-    url = PATH.lstrip("/") + (f"?run={quote(run, safe='')}" if run != LIST else "")
+    names = [run] if isinstance(run, str) else run
+    asked = "&".join(f"run={quote(name, safe='')}" for name in names if name != LIST)
+    url = PATH.lstrip("/") + (f"?{asked}" if asked else "")
     data = {"url": url, "watch": watch, "seen": seen, "every": every_ms, "onlyVisible": only_visible, "links": links}
     with st.container(key=f"push-{key}"):
         result = component(key=f"listen-{key}", data=data, height=1, on_revision_change=_nothing, on_open_change=_nothing)

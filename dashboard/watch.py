@@ -25,6 +25,8 @@ from watchdog.observers.polling import PollingObserver
 
 LIST = ""
 """The key of the list of runs; every other key is a run's folder name."""
+SEPARATOR = "\0"
+"""Joins the names of several runs to one key, whose revision rises with each of theirs. No file name holds it."""
 PATH = "/push"
 COALESCE_S = 0.02
 """A step touches several files; what falls into this window is one revision message."""
@@ -63,8 +65,8 @@ class Revisions:
         self._loop = loop
 
     def current(self, key: str) -> int:
-        """The revision of a run, or of the list; rises with every change."""
-        return self._numbers.get(key, self._first)
+        """The revision of a run, of several, or of the list; rises with every change."""
+        return sum(self._numbers.get(one, self._first) for one in key.split(SEPARATOR))
 
     def subscribed(self) -> list[str]:
         """Keys that somebody is looking at."""
@@ -96,13 +98,15 @@ class Revisions:
     def subscribe(self, key: str) -> Iterator[asyncio.Event]:
         """An event that is set when `key` has a new revision."""
         changed = asyncio.Event()
-        self._waiting.setdefault(key, set()).add(changed)
+        for one in key.split(SEPARATOR):
+            self._waiting.setdefault(one, set()).add(changed)
         try:
             yield changed
         finally:
-            self._waiting[key].discard(changed)
-            if not self._waiting[key]:
-                del self._waiting[key]
+            for one in set(key.split(SEPARATOR)):
+                self._waiting[one].discard(changed)
+                if not self._waiting[one]:
+                    del self._waiting[one]
 
     def close(self) -> None:
         """End all streams at once; called on the loop or from a signal handler on its thread."""
@@ -114,7 +118,9 @@ class Revisions:
     async def message(self, key: str) -> dict[str, Any]:
         """The revision, and what else is worth sending along; made in a thread, for it may read files."""
         number = self.current(key)
-        return {"revision": number, **(await asyncio.to_thread(self._describe, key) if self._describe else {})}
+        if self._describe is None or SEPARATOR in key:  # of several runs only that something is new
+            return {"revision": number}
+        return {"revision": number, **await asyncio.to_thread(self._describe, key)}
 
     async def stream(self, key: str) -> AsyncIterator[str]:
         """Server-sent events: the message now, then each later one; a comment every 15 s finds dead clients."""
@@ -133,12 +139,14 @@ class Revisions:
                     yield ": still here\n\n"
 
     def route(self) -> Route:
-        """`GET /push?run=NAME`, or without a name for the list of runs."""
+        """`GET /push?run=NAME`, several `run=` for news of any of them, or none for the list of runs."""
 
         async def push(request: Request) -> StreamingResponse:
             headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
             return StreamingResponse(
-                self.stream(request.query_params.get("run", LIST)), media_type="text/event-stream", headers=headers
+                self.stream(SEPARATOR.join(request.query_params.getlist("run")) or LIST),
+                media_type="text/event-stream",
+                headers=headers,
             )
 
         return Route(PATH, push, methods=["GET"])
