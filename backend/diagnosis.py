@@ -174,6 +174,6 @@ def diagnose_tensorboard(
     return Diagnosis(
         source=str(path), kind="tensorboard", state="logged", step=log.last_step, verdicts=verdicts_of(detector, log, tags, mean_over),
         past=[v for v in detector.past if v.severity in ("alarm", "warning")],
-        figures={name: log.scalars[tag][max(log.scalars[tag])] for name, tag in tags.used.items()},
+        figures={name: log.scalars[tag].last for name, tag in tags.used.items()},
         unjudged=unjudged(tags, mean_over), notes=notes, tags=dict(tags.used), unused=list(tags.unused),
     )  # fmt: skip

@@ -1,23 +1,26 @@
-"""Scalars in TensorBoard event files, as far as they can be read. TensorBoard's own library reads the records."""
+"""What can be read of TensorBoard event files: scalars of either format, hyperparameters; also while they are written."""
 
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
+from google.protobuf.message import DecodeError
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.plugins.hparams.metadata import SESSION_START_INFO_TAG
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from tensorboard.util import tensor_util
 
+from backend.tensorboard_records import RecordFile
+from backend.tensorboard_scalars import Scalars
 from shared.errors import InputError
 
 NAME = "tfevents"
-LARGE = 10_000_000
+LARGE = 30_000_000
 """Bytes that take several seconds to read."""
-RECORD_OVERHEAD = 16
-"""Bytes of a record besides its event: its length, and two checksums."""
 
 
 @dataclass
@@ -25,14 +28,21 @@ class ScalarLog:
     """One run: a folder that holds event files. `scalars` has the value of each step, by tag."""
 
     path: Path
-    scalars: dict[str, dict[int, float]] = field(default_factory=dict)
+    scalars: dict[str, Scalars] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     """What could not be read."""
+    hparams: dict[str, Any] = field(default_factory=dict)
+    """Hyperparameters, as TensorBoard's plugin for them keeps them."""
 
     @property
     def last_step(self) -> int:
         """0 where there is nothing."""
-        return max((max(values) for values in self.scalars.values()), default=0)
+        return max((values.last_step for values in self.scalars.values()), default=0)
+
+
+def is_event_file(path: Path) -> bool:
+    """By its name."""
+    return NAME in path.name and path.is_file()
 
 
 def log_folders(path: Path) -> list[Path]:
@@ -50,54 +60,110 @@ def read_log(path: Path) -> ScalarLog:
     Raises:
         InputError: a file cannot be opened, or none holds anything that can be read.
     """
-    log = ScalarLog(path)
-    files = [path] if path.is_file() else sorted(file for file in path.glob(f"*{NAME}*") if file.is_file())
-    readable, size = 0, sum(file.stat().st_size for file in files)
+    reader = LogReader(path)
+    size = reader.size()
     if size > LARGE:
         print(f"reading {path}, {size / 1e6:,.0f} MB ...", file=sys.stderr, flush=True)
-    for file in files:
-        found: dict[str, dict[int, float]] = {}
-        readable += _read_file(file, found, log.notes)
-        for tag, values in found.items():
-            known, first = log.scalars.setdefault(tag, {}), min(values)
-            for step in [step for step in known if step >= first]:
-                del known[step]
-            known.update(values)
-    if files and not readable:
-        raise InputError(f"{path}: no event can be read from {len(files)} file(s); {' '.join(log.notes)}".rstrip("; "))
-    return log
+    reader.read()
+    reader.check()
+    return reader.log
 
 
-def _read_file(file: Path, found: dict[str, dict[int, float]], notes: list[str]) -> int:
-    """Add the scalars of one file to `found`; returns how many bytes could be read."""
-    read = 0
-    try:
-        for record in RawEventFileLoader(str(file)).Load():
-            read += len(record) + RECORD_OVERHEAD
-            event = Event.FromString(record)
-            for tag, value in _scalars_of(event):
-                found.setdefault(tag, {})[event.step] = value
-        size = file.stat().st_size
-    except OSError as error:
-        raise InputError(f"{file}: {error.strerror}") from error
-    if read < size:
-        notes.append(f"{file.name} is damaged or cut off after {read:,} of {size:,} bytes: what follows is lost.")
-    return read
+class LogReader:
+    """Reads the event files of one folder (and of folders `beside` it), as far as they go now; `read` again for what came since."""
+
+    def __init__(self, path: Path, beside: tuple[Path, ...] = ()) -> None:
+        self.log = ScalarLog(path)
+        self._folders = (path, *beside)
+        self._files: dict[Path, RecordFile] = {}
+
+    def files(self) -> list[Path]:
+        """The event files there are now, in the order of their names."""
+        found = []
+        for folder in self._folders:
+            found += [folder] if folder.is_file() else sorted(file for file in folder.glob(f"*{NAME}*") if file.is_file())
+        return found
+
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(file.stat().st_size for file in self.files())
+
+    def read(self, told: Callable[[int], None] = lambda count: None) -> int:
+        """Take in what is new; how many bytes that was. `told` hears of the bytes as they are read.
+
+        Raises:
+            InputError: a file cannot be read.
+        """
+        total = 0
+        for path in self.files():
+            fresh = path not in self._files
+            file = self._files.setdefault(path, RecordFile(path))
+            if fresh:
+                for scalars in self.log.scalars.values():
+                    scalars.next_file()
+            before = file.offset
+            try:
+                for records in file.read():
+                    self._take(records)
+                    told(file.offset - before)
+                    total, before = total + file.offset - before, file.offset
+            except OSError as error:
+                raise InputError(f"{path}: {error.strerror}") from error
+        return total
+
+    def check(self) -> None:
+        """Note what is damaged.
+
+        Raises:
+            InputError: there are files, and nothing can be read of them.
+        """
+        self.log.notes = []
+        for path, file in self._files.items():
+            size = path.stat().st_size
+            if file.offset < size:
+                self.log.notes.append(
+                    f"{path.name} is damaged or cut off after {file.offset:,} of {size:,} bytes: what follows is lost."
+                )
+        if self._files and not any(file.offset for file in self._files.values()):
+            said = " ".join(self.log.notes)
+            raise InputError(f"{self.log.path}: no event can be read from {len(self._files)} file(s); {said}".rstrip("; "))
+
+    def _take(self, records: list[bytes]) -> None:
+        scalars = self.log.scalars
+        for record in records:
+            try:
+                event = Event.FromString(record)
+            except DecodeError:
+                continue  # too long for its checksum to be looked at, and no scalar
+            for value in event.summary.value:
+                number = _number_of(value)
+                if number is None:
+                    if value.tag == SESSION_START_INFO_TAG:
+                        self.log.hparams.update(_hparams_of(value))
+                    continue
+                if value.tag not in scalars:
+                    scalars[value.tag] = Scalars()
+                scalars[value.tag].add(event.step, event.wall_time, number)
 
 
-def _scalars_of(event: Event) -> Iterator[tuple[str, float]]:
+def _number_of(value: Summary.Value) -> float | None:
     """Of either format: a simple value (TensorFlow 1, PyTorch), or a tensor of one number (TensorFlow 2)."""
-    for value in event.summary.value:
-        if value.HasField("simple_value"):
-            yield value.tag, float(value.simple_value)
-        elif value.HasField("tensor"):
-            number = _single_number(value)
-            if number is not None:
-                yield value.tag, number
-
-
-def _single_number(value: Summary.Value) -> float | None:
-    if math.prod(dim.size for dim in value.tensor.tensor_shape.dim) != 1:
+    if value.HasField("simple_value"):
+        return float(value.simple_value)
+    if not value.HasField("tensor") or math.prod(dim.size for dim in value.tensor.tensor_shape.dim) != 1:
         return None
     array = tensor_util.make_ndarray(value.tensor)
     return float(array.item()) if array.dtype.kind in "fiu" else None
+
+
+def _hparams_of(value: Summary.Value) -> dict[str, Any]:
+    content = HParamsPluginData.FromString(value.metadata.plugin_data.content)
+    return dict(_plain(content.session_start_info.hparams.items()))
+
+
+def _plain(items: Any) -> Iterator[tuple[str, Any]]:
+    for name, value in items:
+        kind = value.WhichOneof("kind")
+        if kind is not None:
+            number = getattr(value, kind)
+            yield name, int(number) if isinstance(number, float) and number.is_integer() and abs(number) < 1e15 else number

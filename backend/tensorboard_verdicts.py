@@ -7,19 +7,19 @@ clamped by free bits, weighted by beta, or a constant shift. What needs (mu, log
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from backend.tensorboard_logs import ScalarLog
+from backend.tensorboard_rows import merged
+from backend.tensorboard_scalars import RECORD, Scalars
 from backend.tensorboard_tags import Tags
 from shared.collapse import SEVERITIES, Thresholds, Verdict
 from shared.detector import Detector, replay
 from shared.verdicts import BACKGROUND
 
 Row = dict[str, Any]
-Series = Mapping[int, float]
 WINDOWS = 60
 """Evaluations that a log without held-out figures is cut into."""
 LARGEST_LATENT = 1024
@@ -40,7 +40,7 @@ def judge_scalars(log: ScalarLog, tags: Tags, limits: Thresholds, mean_over: int
     if by_total_loss(tags):
         series |= {"recon": series["loss"], "val_recon": series["val_loss"]}
     # How many latents a logged mean was taken over is not known; that it is too few cannot be judged here.
-    detector = Detector(plan_of(series.get("beta", {})), replace(limits, minimum_patients=0), log.last_step)
+    detector = Detector(plan_of(series.get("beta")), replace(limits, minimum_patients=0), log.last_step)
     return replay(detector, training_rows(series), evaluation_rows(series, mean_over))
 
 
@@ -83,31 +83,32 @@ def _in_words(verdict: Verdict, tags: Tags, mean_over: int | None, limits: Thres
     return replace(verdict, severity="warning", detail=detail + doubt)
 
 
-def plan_of(beta: Series) -> dict[str, Any]:
+def plan_of(beta: Scalars | None) -> dict[str, Any]:
     """As much of a run's configuration as a logged beta shows: a rise to its largest value, which the rules excuse."""
-    finite = {step: value for step, value in sorted(beta.items()) if math.isfinite(value)}
-    if not finite or any(later < 0.9 * earlier for earlier, later in pairwise(finite.values())):
+    kept = beta.whole() if beta else np.empty(0, RECORD)
+    kept = kept[np.isfinite(kept["value"])]
+    values = kept["value"]
+    if not len(values) or (values[1:] < 0.9 * values[:-1]).any():
         return {}
-    largest = max(finite.values())
-    risen = next(step for step, value in finite.items() if value >= 0.999 * largest)
-    rises = min(finite.values()) < 0.999 * largest
+    largest = float(values.max())
+    risen = int(kept["step"][np.argmax(values >= 0.999 * largest)])
+    rises = values.min() < 0.999 * largest
     return {"loss": {"beta_schedule": "linear", "beta_max": largest, "beta_warmup_steps": risen if rises else 0}}
 
 
-def training_rows(series: Mapping[str, Series]) -> Iterator[Row]:
+def training_rows(series: Mapping[str, Scalars]) -> Iterator[Row]:
     """Lines of a step log, in step order, with the names of what was NaN or infinite."""
-    given = {name: series[name] for name in STEPWISE if name in series}
-    for step in sorted({step for values in given.values() for step in values}):
-        row: Row = {name: values[step] for name, values in given.items() if step in values}
-        yield {"step": step, **row, "nonfinite": [name for name, value in row.items() if not math.isfinite(value)]}
+    for table in merged({name: series[name] for name in STEPWISE if name in series}):
+        for step, _, row in table.rows():
+            yield {"step": step, **row, "nonfinite": [name for name, value in row.items() if not math.isfinite(value)]}
 
 
-def evaluation_rows(series: Mapping[str, Series], mean_over: int | None) -> Iterator[Row]:
+def evaluation_rows(series: Mapping[str, Scalars], mean_over: int | None) -> Iterator[Row]:
     """Rows as of a probe: at held-out evaluations where there are three or more, else of windows of the training.
 
     The information is bounded by the KL. Held-out figures come first; training figures are means since the row before.
     """
-    curves = {name: Curve(series.get(name, {})) for name in (*EVALUATED, *(f"val_{name}" for name in EVALUATED))}
+    curves = {name: Curve(series.get(name)) for name in (*EVALUATED, *(f"val_{name}" for name in EVALUATED))}
     scale = float(mean_over or 1)
     before = -1
     for step in evaluation_steps(series):
@@ -119,23 +120,23 @@ def evaluation_rows(series: Mapping[str, Series], mean_over: int | None) -> Iter
             yield row | ({"latent_dims": mean_over} if scale > 1 else {})
 
 
-def evaluation_steps(series: Mapping[str, Series]) -> list[int]:
+def evaluation_steps(series: Mapping[str, Scalars]) -> list[int]:
     """Where a log is evaluated."""
-    held_out = series.get("val_kl") or series.get("val_recon") or {}
+    held_out = series.get("val_kl") or series.get("val_recon") or ()
     if len(held_out) >= 3:
-        return sorted(held_out)
-    training = sorted(series.get("kl", {}))
+        return list(held_out)
+    training = np.array(list(series.get("kl", ())), np.int64)
     every = max(len(training) // WINDOWS, 1)
-    return training[::-1][::every][::-1]
+    return training[::-1][::every][::-1].tolist()
 
 
 class Curve:
     """The finite values of one tag, for means over steps."""
 
-    def __init__(self, values: Series) -> None:
-        finite = sorted((step, value) for step, value in values.items() if math.isfinite(value))
-        self._steps = np.array([step for step, _ in finite], np.int64)
-        self._values = np.array([value for _, value in finite], float)
+    def __init__(self, scalars: Scalars | None) -> None:
+        kept = scalars.whole() if scalars is not None else np.empty(0, RECORD)
+        kept = kept[np.isfinite(kept["value"])]
+        self._steps, self._values = kept["step"], kept["value"]
 
     def mean(self, after: int, to: int) -> float | None:
         """Mean over steps in (after, to]; None where there are none."""
@@ -166,9 +167,10 @@ def unjudged(tags: Tags, mean_over: int | None) -> list[tuple[str, str]]:
 def floor_note(log: ScalarLog, tags: Tags) -> str | None:
     """What a KL that rests on its smallest value gives away."""
     tag = tags.used.get("kl")
-    values = [value for value in log.scalars[tag].values() if math.isfinite(value)] if tag else []
-    lowest = min(values, default=0.0)
-    resting = sum(1 for value in values if math.isclose(value, lowest, rel_tol=1e-5))
+    values = log.scalars[tag].whole()["value"] if tag else np.empty(0)
+    values = values[np.isfinite(values)]
+    lowest = float(values.min()) if len(values) else 0.0
+    resting = int(np.isclose(values, lowest, rtol=1e-5, atol=0).sum())
     if lowest <= 0 or resting < max(10, 0.1 * len(values)):
         return None
     return f"{tag} rests on {lowest:.4g} in {resting:,} of {len(values):,} values: a floor (free bits) hides what the KL really is."
