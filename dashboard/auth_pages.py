@@ -32,6 +32,7 @@ def token_page(following: str, problem: str | None = None, status: int = 200) ->
                "whoever started it chose one."),
             el(
                 "form",
+                el("input", name="username", value="seqsetvae", autocomplete="username", hidden=""),
                 el("label", "Access token", **{"for": "token"}),
                 el("input", id="token", name="token", type="password", required="", autofocus="", autocomplete="current-password",
                    spellcheck="false", aria_describedby="problem" if problem else None, aria_invalid="true" if problem else None),

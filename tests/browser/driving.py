@@ -1,11 +1,12 @@
 """A real dashboard process and a real Chromium, for browser tests and benchmarks."""
 
 import contextlib
+import os
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from playwright.sync_api import Browser, Page, sync_playwright
@@ -24,10 +25,10 @@ def find_chromium() -> str | None:
 
 
 @contextlib.contextmanager
-def dashboard(runs: Path, *options: str) -> Iterator[str]:
-    """A dashboard on a free port; yields its address, and stops it as Ctrl-C does."""
+def dashboard(runs: Path, *options: str, env: Mapping[str, str] | None = None) -> Iterator[str]:
+    """A dashboard on a free port; yields its address, and stops it as Ctrl-C does. `env` is added to the environment."""
     command = [sys.executable, "-m", "dashboard", "--runs", str(runs), "--port", "0", *options]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, env={**os.environ, **(env or {})})
     try:
         assert process.stdout is not None
         address = None
