@@ -10,7 +10,7 @@ from typing import Any
 
 from backend.checkpoints import load_checkpoint
 from backend.plan import Position
-from shared.config import TrainConfig, build_config
+from shared.config import FIXED_ON_RESUME, TrainConfig, build_config
 from shared.errors import InputError
 from shared.layout import SNAPSHOT_KINDS, RunLayout
 from shared.reader import Health, read_record, read_status
@@ -21,10 +21,6 @@ HELPER_OF = "SEQSETVAE_RUN"
 """Set by the first process of a run on several devices: the helpers it starts write into no folder of their own."""
 ALIVE_WITHIN = timedelta(seconds=30)
 CLOCK_SLACK_S = 60.0
-FIXED = ("trainer.stage", "trainer.freeze_ratio", "trainer.seed", "loss.loss_weighting", "data.label")
-"""Besides all of `model`: options that a checkpoint cannot follow."""
-
-
 NEEDED = ("batches", "batch_size", "settled")
 """What a checkpoint has to say besides its weights to be gone on with."""
 
@@ -63,7 +59,7 @@ class Resume:
                 "(its fingerprint differs); point --data_dir at that, or start a new run with --init_from"
             )
         before, after = (c.model_dump() for c in (self.config(), config))
-        fixed = [*(f"model.{option}" for option in before["model"]), *FIXED]
+        fixed = [*(f"model.{option}" for option in before["model"]), *FIXED_ON_RESUME]
         for group, option in (key.split(".") for key in fixed):
             old, new = before[group][option], after[group][option]
             if old != new:

@@ -213,6 +213,10 @@ class TrainConfig(Group):
     output: OutputConfig = OutputConfig()
 
 
+FIXED_ON_RESUME = ("trainer.stage", "trainer.freeze_ratio", "trainer.seed", "loss.loss_weighting", "data.label")
+"""Besides all of `model`: options that a checkpoint cannot follow, so a resumed run keeps them."""
+
+
 def group_of_option() -> dict[str, str]:
     """Option name to the name of its group. Names are unique over groups (a test checks it)."""
     return {
