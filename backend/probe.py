@@ -10,6 +10,7 @@ from backend.batches import Standardiser, StayDataset
 from backend.lit import SeqSetVAEModule
 from backend.loss import Gaussian, beta_at
 from backend.presence import presence_frame
+from backend.probe_observed import observed_frame
 from backend.probe_parts import DecodedPart, EventTable, SetPart, decoded_part, encoded_part
 from backend.probe_row import Latents, known
 from backend.probe_sample import choose
@@ -36,6 +37,7 @@ class StayProbe:
         self.column = columns_of(dataset.data.info.variables, self.scaler.modelled)
         self.names = np.array([v.name for v in dataset.data.info.variables])
         self.units = {v.name: v.unit for v in dataset.data.info.variables if v.unit}
+        self.observed = observed_frame(dataset, self.sample.rows, self.sample.pictured)
 
     def __call__(self, module: L.LightningModule) -> ProbeResult:
         """All figures of one evaluation. Raises TypeError for a module that is not SeqSetVAE."""
@@ -46,14 +48,18 @@ class StayProbe:
             torch.manual_seed(0)
             decoded = DecodedPart.joined([decoded_part(module, batch.to(module.device)) for batch in sample.whole])
             thinned = [encoded_part(module, batch.to(module.device)) for batch in sample.thinned]
-        sets = SetPart.joined([decoded.sets, *thinned]).only(sample.sets)
+        encoded = SetPart.joined([decoded.sets, *thinned])
+        sets = encoded.only(sample.sets)
         latents = Latents.of(sets.mu, sets.logvar, Gaussian(sets.prior_mu, sets.prior_logvar), patient=sets.row)
         values = latents.row(levels) | {"beta": beta_of(module)}
         if sample.from_train:
             values["probe_from_train"] = sample.from_train
         if sample.patients >= Thresholds.minimum_patients:
             values |= {"decoded_patients": sample.decoded, **self._figures(decoded)}
-        return ProbeResult(values, latents.frame(levels), self._latents(sets), self._events(decoded), self._presence(decoded))
+        pictured = self._latents(encoded.only(sample.pictured), decoded)
+        return ProbeResult(
+            values, latents.frame(levels), pictured, self._events(decoded), self._presence(decoded), observed=self.observed
+        )
 
     def _figures(self, decoded: DecodedPart) -> dict[str, float | None]:
         """What the decoder makes of the latents."""
@@ -73,9 +79,10 @@ class StayProbe:
         place = torch.from_numpy(self.column)[variables].argsort()
         return occurrence_residuals(table.mask, decoded.occurrence[:, variables[place]])
 
-    def _latents(self, sets: SetPart) -> pd.DataFrame:
+    def _latents(self, sets: SetPart, decoded: DecodedPart) -> pd.DataFrame:
+        """Latents to be drawn, with the transformer's state where it is known: in stays that are decoded."""
         table = self.dataset.data.stays.iloc[sets.row.numpy()]
-        return pd.DataFrame(
+        frame = pd.DataFrame(
             {
                 "stay_id": table["stay_id"].to_numpy(),
                 "set_row": sets.set_row.numpy(),
@@ -83,8 +90,13 @@ class StayProbe:
                 "outcome": table[self.dataset.config.label].to_numpy(),
                 "mu": list(sets.mu.numpy().astype(np.float16)),
                 "logvar": list(sets.logvar.numpy().astype(np.float16)),
+                "sampled": np.isin(sets.set_row.numpy(), self.sample.sets),
             }
         )
+        if decoded.state.shape[1]:
+            known = dict(zip(decoded.sets.set_row.tolist(), decoded.state.numpy().astype(np.float16), strict=True))
+            frame["state"] = pd.Series([known.get(row) for row in sets.set_row.tolist()], dtype=object)
+        return frame
 
     def _events(self, decoded: DecodedPart) -> pd.DataFrame:
         """Observed against reconstructed, in the variables' own units."""

@@ -54,6 +54,8 @@ class DecodedPart:
     """NaN where the decoder has none, [E]"""
     occurrence: Tensor
     """Probability that each variable occurs, [S, V]; [S, 0] where the decoder has none"""
+    state: Tensor
+    """Causal state of the transformer over sampled latents, [S, W]; [S, 0] where the model uses none"""
 
     @classmethod
     def joined(cls, parts: list[Self]) -> "DecodedPart":
@@ -79,18 +81,18 @@ def decoded_part(module: SeqSetVAEModule, batch: Batch) -> DecodedPart:
     encoded = net.encode(batch, sample=True)
     table = net.encoder.embed.table
 
-    def decoded(z: Tensor) -> Tensor:
-        return net.decoder_state(z, net.states(z, batch) if module.uses_sequence else z)
+    def state_of(z: Tensor) -> Tensor:
+        return net.states(z, batch) if module.uses_sequence else z
 
-    own = decoded(encoded.z)
-    swapped = decoded(encoded.z[swap_between_stays(batch)])
+    state, other = state_of(encoded.z), encoded.z[swap_between_stays(batch)]
+    own, swapped = net.decoder_state(encoded.z, state), net.decoder_state(other, state_of(other))
     guess = net.decoder.reconstruct(own, batch, table)
     std = torch.full_like(guess.mean, torch.nan) if guess.std is None else guess.std
     occurrence = net.decoder.occurrence(own, batch)
     events = (
         net.decoder.loss(own, batch, table), net.decoder.error(own, batch, table), net.decoder.error(swapped, batch, table),
         batch.set_of_event, batch.variable, batch.value, guess.mean, std,
-        own[:, :0] if occurrence is None else occurrence,
+        own[:, :0] if occurrence is None else occurrence, state if module.uses_sequence else state[:, :0],
     )  # fmt: skip
     return DecodedPart(_set_part(encoded, batch), *(x.cpu() for x in events))
 

@@ -11,6 +11,8 @@ SAMPLED_SETS = 1280
 """Latents of a sample. Those of one patient resemble each other: 5 of each of 256 patients say nearly as much as all 50."""
 SHOWN_SETS = 2048
 """Sets whose events go to a snapshot, at most."""
+PICTURED_SETS = 768
+"""Sets of decoded stays, at most, whose latents and states go to a snapshot: spread over each stay, so that one can follow it."""
 DECODED_STAYS = 32
 """Stays that are decoded, whole: a state of the transformer needs every set before it."""
 STAYS_PER_BATCH = 16
@@ -28,10 +30,14 @@ class ProbeSample:
     decoded: int
     whole: list[Batch]
     thinned: list[Batch]
+    rows: np.ndarray
+    """The stays, rows of the data set's table"""
     sets: np.ndarray
     """Rows of the sets whose latents are the sample, about equally many of each patient"""
     shown: np.ndarray
     """Rows of the decoded sets whose events go to snapshots"""
+    pictured: np.ndarray
+    """Rows of the sets whose latents go to snapshots: those of the sample, and more of the decoded stays"""
 
 
 def choose(dataset: StayDataset, patients: int, seed: int) -> ProbeSample:
@@ -59,9 +65,17 @@ def choose(dataset: StayDataset, patients: int, seed: int) -> ProbeSample:
             dataset.some_sets(rows[own], [sets[i] for i in own])
             for own in _parts(others, sum(len(sets[i]) for i in others), SETS_PER_BATCH)
         ],
+        rows=rows,
         sets=np.concatenate(sets),
         shown=np.sort(rng.permutation(decoded_sets)[:SHOWN_SETS]),
+        pictured=np.union1d(np.concatenate(sets), _spread(first[decoded], count[decoded], PICTURED_SETS // len(decoded))),
     )
+
+
+def _spread(first: np.ndarray, count: np.ndarray, most: int) -> np.ndarray:
+    """Up to `most` sets of each stay, the first and the last among them, evenly apart."""
+    places = (np.unique(np.linspace(0, n - 1, min(n, most)).astype(int)) for n in count)
+    return np.concatenate([start + own for start, own in zip(first, places, strict=True)])
 
 
 def _parts(chosen: np.ndarray, size: int, most: int) -> list[np.ndarray]:

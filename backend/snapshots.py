@@ -24,6 +24,8 @@ class ProbeResult:
     reconstruction: pd.DataFrame
     presence: pd.DataFrame | None = None
     """None where the decoder does not say which variables it expects"""
+    observed: pd.DataFrame | None = None
+    """What had been measured at each latent, the same at every evaluation; None where that is not known"""
 
 
 def write_snapshots(recorder: RunRecorder, step: int, result: ProbeResult) -> None:
@@ -35,8 +37,9 @@ def write_snapshots(recorder: RunRecorder, step: int, result: ProbeResult) -> No
             (result.latents, layout.latents(step)),
             (result.presence, layout.presence(step)),
             (result.reconstruction, layout.reconstruction(step)),
+            (result.observed, layout.observed),
         ):
-            if frame is None:
+            if frame is None or (path == layout.observed and _holds(path, frame)):
                 continue
             path.parent.mkdir(exist_ok=True)
             temporary = path.with_suffix(".tmp")
@@ -48,6 +51,15 @@ def write_snapshots(recorder: RunRecorder, step: int, result: ProbeResult) -> No
         thin(layout)
     except OSError as error:
         recorder.warn(f"snapshot of step {step} not written: {error}. Training goes on.", "snapshots")
+
+
+def _holds(path: Path, frame: pd.DataFrame) -> bool:
+    """Whether that frame is there already."""
+    try:
+        attributes = (pq.read_schema(path).pandas_metadata or {}).get("attributes", {})
+    except (OSError, pa.ArrowInvalid):
+        return False
+    return attributes.get("sample") == frame.attrs["sample"]
 
 
 def write_frame(frame: pd.DataFrame, path: Path) -> None:

@@ -79,8 +79,28 @@ class RunLayout:
         return self.root / "posterior" / f"step-{step:09d}.parquet"
 
     def latents(self, step: int) -> Path:
-        """Probe-set latents after `step`."""
+        """Probe-set latents after `step`: stay_id, set_row, minute, outcome, mu and logvar (lists of float16).
+
+        SeqSetVAE adds `sampled`, false for sets that are there to be drawn and are not part of the sample that figures rest on,
+        and `state` (list of float16, null in stays that are not decoded): the causal state over sampled latents.
+        """
         return self.root / "latents" / f"step-{step:09d}.parquet"
+
+    @property
+    def observed(self) -> Path:
+        """What had been measured at each of the latents' sets: the same for all snapshots of a run, written with the first.
+
+        Columns set_row, variable, value and minute (NaN for what belongs to the whole stay); see `backend.probe_observed`.
+        """
+        return self.root / "latents" / "observed.parquet"
+
+    def umap(self, of: str, checkpoint: str | None = None) -> Path:
+        """UMAP of "latents" or "states": of the snapshots over training, or of one checkpoint's; see `shared.embedding`."""
+        return self.analysis / (f"umap-{of}.parquet" if checkpoint is None else f"umap-{of}-{checkpoint}.parquet")
+
+    def progress(self, result: Path) -> Path:
+        """How far the work on `result` is, replaced atomically. In a folder of its own: it is no result, and wakes no page."""
+        return self.analysis / "progress" / f"{result.stem}.json"
 
     def reconstruction(self, step: int) -> Path:
         """Per-event reconstruction errors on the probe set after `step`; the frame's attributes hold the variables' `units`."""

@@ -71,9 +71,10 @@ def test_a_large_probe_thins_the_sets_and_decodes_some_stays(monkeypatch):
     assert sample.decoded == DECODED_STAYS and [batch.stays for batch in sample.whole] == [16, 16]
     module = module_of(data).eval()
     found = StayProbe(dataset, 60)(module)
-    per_stay = found.latents["stay_id"].value_counts()
+    sampled = found.latents[found.latents["sampled"]]
+    per_stay = sampled["stay_id"].value_counts()
     assert len(per_stay) == found.values["patients"] == 60 and per_stay.max() == 2
-    assert found.values["sets"] == len(found.latents) <= 120 and found.values["decoded_patients"] == DECODED_STAYS
+    assert found.values["sets"] == len(sampled) <= 120 and found.values["decoded_patients"] == DECODED_STAYS
     first, count = dataset.extent(np.arange(60))
     stay = found.latents["stay_id"].astype(int)
     assert (found.latents["set_row"] >= first[stay]).all() and (found.latents["set_row"] < (first + count)[stay]).all()
