@@ -68,9 +68,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def decide(
-    args: argparse.Namespace, port: int | None = None, environment: MutableMapping[str, str] = os.environ
-) -> Access:  # fmt: skip
+def decide(args: argparse.Namespace, environment: MutableMapping[str, str] = os.environ) -> Access:
     """What the options amount to. Takes the token out of the environment: programs started from here need not know it.
 
     Raises:

@@ -51,7 +51,13 @@ def ask(
         connection.endheaders(body)
         response = connection.getresponse()
         given = {name.lower(): value for name, value in response.getheaders()}
-        read = b"" if method == "HEAD" else response.read1(most) if "event-stream" in given.get("content-type", "") else response.read(most)
+        read = (
+            b""
+            if method == "HEAD"
+            else response.read1(most)
+            if "event-stream" in given.get("content-type", "")
+            else response.read(most)
+        )
         return Answer(response.status, given, read)
     finally:
         connection.close()
