@@ -5,8 +5,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from backend.tensorboard_logs import read_log
-from backend.tensorboard_tags import read_tags
+from backend.tensorboard_logs import ScalarLog, read_log
+from backend.tensorboard_tags import Tags, read_tags
 from backend.tensorboard_verdicts import by_total_loss, floor_note, judge_scalars, unjudged, verdicts_of
 from shared.collapse import PRESETS, SEVERITIES, Sensitivity, Thresholds, Verdict
 from shared.forecast import Floor, forecast, unforeseen
@@ -163,6 +163,11 @@ def diagnose_tensorboard(
     """
     log = read_log(path)
     tags = read_tags({tag: len(values) for tag, values in log.scalars.items()}, given)
+    return diagnose_log(log, tags, sensitivity, mean_over)
+
+
+def diagnose_log(log: ScalarLog, tags: Tags, sensitivity: Sensitivity | None = None, mean_over: int | None = None) -> Diagnosis:
+    """The report on scalars that have been read."""
     detector = judge_scalars(log, tags, PRESETS[sensitivity or "balanced"], mean_over)
     notes = [*log.notes, *([note] if (note := floor_note(log, tags)) else [])]
     if by_total_loss(tags):
@@ -172,7 +177,7 @@ def diagnose_tensorboard(
             f"{tags.used['active_units']} is shown, not judged: a count of variances above 0.01 would read full at total collapse."
         )
     return Diagnosis(
-        source=str(path), kind="tensorboard", state="logged", step=log.last_step, verdicts=verdicts_of(detector, log, tags, mean_over),
+        source=str(log.path), kind="tensorboard", state="logged", step=log.last_step, verdicts=verdicts_of(detector, log, tags, mean_over),
         past=[v for v in detector.past if v.severity in ("alarm", "warning")],
         figures={name: log.scalars[tag].last for name, tag in tags.used.items()},
         unjudged=unjudged(tags, mean_over), notes=notes, tags=dict(tags.used), unused=list(tags.unused),

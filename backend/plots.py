@@ -1,56 +1,179 @@
-"""The four-panel picture of a run: KL, posterior variance, active units, reconstruction. matplotlib, no display."""
+"""Charts in PNG files, as the dashboard shows them: what is in each is said in `shared.panels`. matplotlib, no display."""
 
+import textwrap
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
-import pandas as pd
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.patheffects import withStroke
+from matplotlib.ticker import AutoMinorLocator, FuncFormatter, MaxNLocator, NullFormatter
 
-from shared.collapse import Thresholds
+from shared.decimate import decimate
+from shared.drawing import COLOURS, Curve, Guide, Mark, is_dotted, is_log, is_near, outside, robust_range, short
 from shared.layout import RunLayout
-from shared.metrics import PROBE, TRAINING
-from shared.reader import JsonlTail
+from shared.panels import POSTERIOR, Content, Panel, Source, content
 
-PANELS = ("kl", "posterior_variance", "active_ratio", "recon")
-COLOURS = {"training": "#0072B2", "probe": "#D55E00"}
 LAST_POINTS = 20_000
+INK = COLOURS[False]
+GRID = "#E5E7EB"
+STYLE: Any = {
+    "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": "#D1D5DB", "axes.labelcolor": INK["note"],
+    "xtick.color": INK["note"], "ytick.color": INK["note"], "text.color": INK["text"], "font.size": 9, "axes.labelsize": 8.5,
+    "xtick.labelsize": 8, "ytick.labelsize": 8, "legend.fontsize": 8, "font.family": ["DejaVu Sans"], "svg.hashsalt": "",
+}  # fmt: skip
+HALO = [withStroke(linewidth=2.5, foreground="white", alpha=0.8)]
+"""Around words that lie on curves."""
+STEPS = [1, 2, 2.5, 5, 10]
+WIDTH, HEIGHT = 4.6, 3.5
+"""Inches of one chart with its words."""
 
 
 def four_panels(layout: RunLayout, path: Path) -> None:
-    """Draw the log of a run so far into `path` (PNG). Raises OSError when it cannot be written."""
-    steps = JsonlTail.of_last(layout.metrics, LAST_POINTS).read_frame()
-    rows = JsonlTail(layout.evaluations).read_frame()
-    probes = rows[rows["kind"] == "probe"] if "kind" in rows else rows
-    with mpl.rc_context({"axes.spines.top": False, "axes.spines.right": False, "font.size": 9}):
-        figure = Figure(figsize=(11, 7), layout="constrained")
-        for axes, name in zip(figure.subplots(2, 2).flat, PANELS, strict=True):
-            _panel(axes, name, steps, probes)
-        figure.suptitle(layout.root.name)
-        temporary = path.with_suffix(".tmp")
-        try:
-            figure.savefig(temporary, dpi=110, format="png")
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+    """Draw the posterior in the log of a run so far into `path` (PNG). Raises OSError when it cannot be written."""
+    from backend.curves_source import source_of_run
+
+    chart_sheet(path, layout.root.name, source_of_run(layout, last=LAST_POINTS), POSTERIOR, columns=2)
 
 
-def _panel(axes: Axes, name: str, steps: pd.DataFrame, probes: pd.DataFrame) -> None:
-    metric = (TRAINING | PROBE)[name]
-    for frame, label, style in ((steps, "training", "-"), (probes, "probe", "o-")):
-        if name in frame and frame[name].notna().any():
-            axes.plot(frame["step"], frame[name], style, color=COLOURS[label], label=label, linewidth=1, markersize=3)
-    if name == "kl":
-        axes.axhline(Thresholds.information_nats, color="#CC79A7", linestyle="--", label="carries nothing below")
-        axes.set_yscale("symlog", linthresh=0.1)
-    elif name == "active_ratio":
-        axes.set_ylim(-0.02, 1.02)
-    elif name == "posterior_variance":
-        axes.axhline(1.0, color="#CC79A7", linestyle="--", label="the prior: no information")
-    axes.set_title(metric.label)
+def chart_sheet(
+    path: Path, title: str, source: Source, panels: Sequence[Panel], columns: int, missing: dict[str, str] | None = None
+) -> None:
+    """Draw panels into a PNG, each with what its metric means. `missing` says, by metric, why there is nothing.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    rows = -(-len(panels) // columns)
+    with mpl.rc_context(STYLE):
+        figure = new_figure(WIDTH * columns, HEIGHT * rows + 0.4)
+        grid = list(np.atleast_1d(figure.subplots(rows, columns)).flat)
+        for axes, panel in zip(grid, panels, strict=False):
+            draw(axes, content(source, panel, (missing or {}).get(panel.metric)))
+            caption(axes, panel.info.label, panel.info.help)
+        for axes in grid[len(panels) :]:
+            axes.set_axis_off()
+        figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
+        save(figure, path)
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure of so many inches that leaves its charts room to breathe. To be used within `rc_context(STYLE)`."""
+    return Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.1))
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG, whole or not at all. Raises OSError when it cannot be written."""
+    temporary = path.with_suffix(".tmp")
+    try:
+        figure.savefig(temporary, dpi=130, format="png", facecolor="white")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def caption(axes: Axes, title: str, text: str, width: int = 76) -> None:
+    """A chart's title, and under it what it shows."""
+    lines = textwrap.wrap(text.replace("$", r"\$"), width)
+    axes.set_title(title, loc="left", fontsize=10, fontweight="bold", pad=6 + 10 * len(lines))
+    axes.annotate(
+        "\n".join(lines), (0, 1), xytext=(0, 4), xycoords="axes fraction", textcoords="offset points", va="bottom", fontsize=7.2,
+        color=INK["note"], annotation_clip=False,
+    )  # fmt: skip
+
+
+def draw(axes: Axes, found: Content) -> None:
+    """One line chart over optimizer steps, by the rules of the dashboard's."""
+    curves = [curve for curve in found.curves if np.isfinite(curve.y).any()]
+    if not curves:
+        nothing(axes, found.empty)
+        return
+    values = np.concatenate([curve.y[np.isfinite(curve.y)] for curve in curves])
+    log = is_log(values, found.scale)
+    for curve in curves:
+        _line(axes, curve, log)
+    _y_axis(axes, values, log, found)
+    for guide in found.guides:
+        if guide.always or is_near(guide, values):
+            _guide(axes, guide)
+    for mark in found.marks:
+        _mark(axes, mark)
     axes.set_xlabel("optimizer step")
-    axes.set_ylabel(metric.unit or "")
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend(frameon=False, fontsize=8)
+    axes.set_ylabel(found.unit)
+    axes.set_xlim(left=min(0, axes.get_xlim()[0]))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=STEPS))
+    axes.grid(axis="y", color=GRID, linewidth=0.7)
+    axes.set_axisbelow(True)
+    if len(curves) > 1:
+        axes.legend(frameon=False, loc="best", handlelength=1.6, borderaxespad=0.2)
+
+
+def nothing(axes: Axes, words: str) -> None:
+    """An empty chart that says why it is."""
+    axes.text(
+        0.5, 0.5, textwrap.fill(words, 44), ha="center", va="center", transform=axes.transAxes, color=INK["note"], fontsize=9
+    )
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    axes.set_facecolor("#F9FAFB")
+
+
+def _line(axes: Axes, curve: Curve, log: bool) -> None:
+    x, y = decimate(curve.x, np.where(curve.y > 0, curve.y, np.nan) if log else curve.y)
+    axes.plot(
+        x, y, label=curve.label, color=INK[curve.role], linestyle=":" if curve.dashed else "-",
+        linewidth=1.0 if curve.role == "training" else 1.6, alpha=0.85 if curve.role == "training" else 1.0,
+        marker="o" if is_dotted(curve, len(x)) else None, markersize=3, zorder=3 if curve.role == "training" else 4,
+    )  # fmt: skip
+
+
+def _y_axis(axes: Axes, values: np.ndarray, log: bool, found: Content) -> None:
+    """As far as the values are worth showing; what lies beyond is said."""
+    if log:
+        axes.set_yscale("log")
+        axes.margins(y=0.12)
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
+        axes.yaxis.set_minor_formatter(NullFormatter())
+        return
+    low, high = robust_range(values, found.include)
+    bottom, top = max(min([values.min(), *found.include]), low), min(max([values.max(), *found.include]), high)
+    room = 0.06 * (top - bottom) or 0.05 * abs(top) or 1.0
+    axes.set_ylim(bottom - room, top + room)
+    axes.yaxis.set_major_locator(MaxNLocator(6, steps=STEPS))
+    axes.yaxis.set_minor_locator(AutoMinorLocator(1))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:,.6g}".replace("-", "−")))
+    clipped = outside(values, found.include)
+    if clipped is not None:
+        above = clipped > np.median(values)
+        axes.annotate(
+            f"beyond the axis: {short(clipped)}", (1, float(above)), xycoords="axes fraction", ha="right", fontsize=7,
+            va="top" if above else "bottom", color=INK["note"],
+        )  # fmt: skip
+
+
+def _guide(axes: Axes, guide: Guide) -> None:
+    colour = INK[guide.tone]
+    if guide.high is None:
+        axes.axhline(guide.low, color=colour, linestyle="--", linewidth=1, zorder=2)
     else:
-        axes.text(0.5, 0.5, "not recorded yet", ha="center", transform=axes.transAxes)
+        axes.axhspan(guide.low, guide.high, color=colour, alpha=0.1, linewidth=0, zorder=1)
+    axes.annotate(
+        guide.label, (1, guide.low if guide.high is None else guide.high), xycoords=("axes fraction", "data"), xytext=(0, 2),
+        textcoords="offset points", ha="right", va="bottom", fontsize=7, color=colour, zorder=5, path_effects=HALO,
+    )  # fmt: skip
+
+
+def _mark(axes: Axes, mark: Mark) -> None:
+    colour = INK[mark.tone]
+    axes.axvline(mark.step, color=colour, linestyle=":", linewidth=1, zorder=2)
+    axes.annotate(
+        mark.label, (mark.step, 0), xycoords=("data", "axes fraction"), xytext=(2, 3), textcoords="offset points", rotation=90,
+        ha="left", va="bottom", fontsize=7, color=colour, zorder=5, path_effects=HALO,
+    )  # fmt: skip

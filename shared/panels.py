@@ -138,6 +138,11 @@ DECODER = (
     ),
     Panel("var_between", ("probe",), beside=(("probe", "var_within", "within patients"),), include=lambda _facts: [0.0]),
 )  # fmt: skip
+KL_LOSS = Panel("kl_loss", ("training",), scale="log")
+WEIGHTS = Panel(
+    "weight_recon", ("training",), beside=(("training", "weight_prediction", "prediction"),), include=lambda _facts: [0.0]
+)
+"""Charts of pictures in files, for which a page has no room."""
 PACE = (
     Panel("beta", ("training",), include=lambda _facts: [0.0]),
     Panel("lr", ("training",), include=lambda _facts: [0.0]),

@@ -1,0 +1,137 @@
+"""A run, or a TensorBoard log, as charts in files see it (`shared.panels.Source`); of any length, in little memory."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Any, TypeVar
+
+import numpy as np
+
+from backend.tensorboard_logs import ScalarLog
+from backend.tensorboard_places import Place
+from shared.collapse import Verdict
+from shared.decimate import decimate
+from shared.drawing import Role
+from shared.errors import InputError
+from shared.layout import RunLayout
+from shared.probes import nonfinite_names
+from shared.reader import JsonlTail, each_row, read_record
+from shared.schema import RunInfo
+from shared.series import Series, of_rows
+from shared.verdicts import VerdictLog
+
+T = TypeVar("T")
+KEPT = 20_000
+"""Points of a curve that are kept, at least; every spike among them."""
+
+
+class Thinned:
+    """A curve that grows and is thinned as it does, so that its picture stays the same."""
+
+    def __init__(self) -> None:
+        self._x: list[float] = []
+        self._y: list[float] = []
+
+    def add(self, x: float, y: float) -> None:
+        """One more point, to the right of the others."""
+        self._x.append(x)
+        self._y.append(y)
+        if len(self._x) >= 4 * KEPT:
+            x_kept, y_kept = decimate(*self.series, KEPT)
+            self._x, self._y = x_kept.tolist(), y_kept.tolist()
+
+    @property
+    def series(self) -> Series:
+        """[N] each."""
+        return np.array(self._x, float), np.array(self._y, float)
+
+
+@dataclass(frozen=True)
+class PlainSource:
+    """Curves and what is known of the run they are of."""
+
+    curves: Mapping[Place, Series]
+    nonfinite: Mapping[str, int] = field(default_factory=dict)
+    """Metric of the step log to the first step at which it was NaN or infinite."""
+    probes: Sequence[Mapping[str, Any]] = ()
+    verdicts: Sequence[Verdict] = ()
+    past: Sequence[Verdict] = ()
+    configuration: Mapping[str, Any] = field(default_factory=dict)
+
+    def config(self, group: str, option: str, default: T) -> T:
+        """An option of the run, or `default`."""
+        options = self.configuration.get(group)
+        value = options.get(option) if isinstance(options, Mapping) else None
+        return default if value is None else value
+
+    def series(self, role: Role, name: str) -> Series:
+        """Steps and values, empty where the metric was never measured."""
+        return self.curves.get((role, name), (np.empty(0), np.empty(0)))
+
+    def latest(self, role: Role, name: str) -> float | None:
+        """The newest value."""
+        _, values = self.series(role, name)
+        return float(values[-1]) if len(values) else None
+
+    def first_nonfinite(self, name: str) -> int | None:
+        """The first step at which a metric of the step log was not finite."""
+        return self.nonfinite.get(name)
+
+
+def source_of_run(
+    layout: RunLayout, last: int | None = None, told: Callable[[Iterable[dict[str, Any]]], Iterable[dict[str, Any]]] = iter
+) -> PlainSource:
+    """A run as it is now; with `last`, of the step log only so many lines. `told` may watch the lines of the step log go by.
+
+    A run.json that cannot be read costs only what it says: the options.
+    """
+    lines = each_row(layout.metrics) if last is None else JsonlTail.of_last(layout.metrics, last).read()
+    curves, nonfinite = training_curves(told(lines))
+    rows = list(each_row(layout.evaluations))
+    for role in ("probe", "validation"):
+        own = [row for row in rows if row.get("kind") == role]
+        names = dict.fromkeys(chain.from_iterable((*row, *nonfinite_names(row)) for row in own))
+        curves |= {(role, name): series for name in names if len((series := of_rows(own, name))[0])}
+    log = VerdictLog()
+    for event in each_row(layout.events):
+        if event.get("kind") == "verdict":
+            log.add(event["data"])
+    try:
+        config = read_record(layout.run_json, RunInfo).config
+    except InputError:
+        config = {}
+    probes = [row for row in rows if row.get("kind") == "probe"]
+    return PlainSource(curves, nonfinite, probes, log.verdicts(config), log.past, config)
+
+
+def training_curves(lines: Iterable[Mapping[str, Any]]) -> tuple[dict[Place, Series], dict[str, int]]:
+    """Every metric of a step log, and where each was first not finite."""
+    curves: dict[str, Thinned] = {}
+    nonfinite: dict[str, int] = {}
+    for row in lines:
+        step = row["step"]
+        for name, value in row.items():
+            if isinstance(value, float | int) and name not in ("v", "step"):
+                curves.setdefault(name, Thinned()).add(step, value)
+        for name in nonfinite_names(row):
+            nonfinite.setdefault(name, step)
+            curves.setdefault(name, Thinned()).add(step, np.nan)
+    return {("training", name): curve.series for name, curve in curves.items()}, nonfinite
+
+
+def source_of_log(
+    log: ScalarLog, found: Mapping[Place, str], verdicts: Sequence[Verdict], past: Sequence[Verdict]
+) -> PlainSource:
+    """The scalars of a TensorBoard log at their places."""
+    curves: dict[Place, Series] = {}
+    nonfinite: dict[str, int] = {}
+    for place, tag in found.items():
+        kept = Thinned()
+        for block in log.scalars[tag].blocks():
+            for step, value in zip(block["step"].tolist(), block["value"].tolist(), strict=True):
+                kept.add(step, value if np.isfinite(value) else np.nan)
+        curves[place] = kept.series
+        missing = kept.series[0][np.isnan(kept.series[1])]
+        if place[0] == "training" and len(missing):
+            nonfinite[place[1]] = int(missing[0])
+    return PlainSource(curves, nonfinite, verdicts=verdicts, past=past)
