@@ -72,6 +72,17 @@ def chart_grid(key: str, cards: list[dict[str, Any]], columns: int) -> dict[str,
     Of cards with a true `pick`: what was just clicked or caught with the lasso, as `{"card": key, "how": "click" or "area",
     "points": [customdata, ...]}`, in the one run of the script that it causes; else None.
     """
-    component = st.components.v2.component("seqsetvae.charts", js=_script("charts.js"), isolate_styles=False)
+    script = "\n".join(map(_script, ("loading.js", "saving.js", "charts.js")))
+    component = st.components.v2.component("seqsetvae.charts", js=script, isolate_styles=False)
     data = {"plotly": PLOTLY_PATH.lstrip("/"), "columns": columns, "cards": cards}
     return component(key=f"charts-{key}", data=data, on_picked_change=_nothing).picked
+
+
+def highlighting() -> None:
+    """Mount what lets one run stand out in all charts while its entry in a legend (`data-legend`) is pointed at.
+
+    It fetches plotly.js too: mounted first, that goes on while the server still reads the runs.
+    """
+    component = st.components.v2.component("seqsetvae.compare", js="\n".join(map(_script, ("loading.js", "compare.js"))))
+    with st.container(key="push-highlighting"):
+        component(key="highlighting", data={"plotly": PLOTLY_PATH.lstrip("/")}, height=1)

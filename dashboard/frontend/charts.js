@@ -2,21 +2,17 @@
 // flickers; it draws only what changed, only what is near the screen, and one chart per frame, so numbers stay quick.
 // data: { plotly: url, columns, cards: [{ key, title, newest, help, revision, figure: JSON, pick }] }; every text is set as text.
 // A card with `pick` reports the customdata of points that are clicked, or caught with lasso or box, as trigger "picked".
+// loading.js and saving.js stand in front of this.
 
 const BUTTONS = ["zoomIn2d", "zoomOut2d", "autoScale2d"];
-const CONFIG = { displaylogo: false, responsive: true, displayModeBar: "hover", modeBarButtonsToRemove: ["select2d", "lasso2d", ...BUTTONS] };
-const PICKING = { ...CONFIG, modeBarButtonsToRemove: BUTTONS };
+const CONFIG = {
+  displaylogo: false, responsive: true, displayModeBar: "hover", modeBarButtonsToRemove: ["toImage", "select2d", "lasso2d", ...BUTTONS],
+  modeBarButtonsToAdd: savingButtons(),
+};
+const PICKING = { ...CONFIG, modeBarButtonsToRemove: ["toImage", ...BUTTONS] };
 const MOST_PICKED = 5000;
 const boards = (globalThis.seqsetBoards ??= new WeakMap());
 const queue = (globalThis.seqsetQueue ??= { cards: new Set(), busy: false, spent: 0 });
-
-function load(url) {
-  return (globalThis.seqsetPlotly ??= new Promise((resolve, reject) => {
-    const script = Object.assign(document.createElement("script"), { src: url, onload: () => resolve(globalThis.Plotly) });
-    script.onerror = () => { globalThis.seqsetPlotly = undefined; reject(new Error("plotly.js did not load")); };
-    document.head.append(script);
-  }));
-}
 
 async function drain(plotly) {
   if (queue.busy) return;
