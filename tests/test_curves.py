@@ -130,12 +130,11 @@ def test_a_metric_without_a_tag_is_named(tmp_path: Path) -> None:
 
     log = log_scalars(tmp_path / "log", train__kl=0.5, val__auroc=0.7)
     subject = of_log(log, tmp_path, argparse.Namespace(tag=[], kl_mean_over=None))
-    words = {panel.metric: drawn(subject.source, panel.metric, subject.missing[panel.metric])[1] for panel in ALL}
+    words = {p.metric: " ".join(drawn(subject.source, p.metric, subject.missing[p.metric])[1].split()) for p in ALL}
     assert (
-        words["recon"]
-        == "No tag for Reconstruction loss in this\nlog (known as recon); if it has another\nname: --tag recon=TAG"
+        words["recon"] == "No tag for Reconstruction loss in this log (known as recon); if it has another name: --tag recon=TAG"
     )
-    assert "No tag for Accuracy" in words["accuracy"].replace("\n", " ")
+    assert "No tag for Accuracy" in words["accuracy"]
     assert "good from 0.7" in words["auroc"] and "No tag" not in words["kl"]
 
 
