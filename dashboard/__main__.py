@@ -17,7 +17,10 @@ import uvicorn
 
 from dashboard.auth import Access, add_options, decide
 from dashboard.auth_gates import OidcGate
+from dashboard.compare_export import export_route
+from dashboard.compare_report import report_route
 from dashboard.components import compressed_plotly, plotly_route
+from dashboard.read_ahead import ReadAhead
 from dashboard.service import Options, Service, install
 from shared.errors import InputError
 
@@ -92,7 +95,7 @@ def runs_folder(path: Path) -> Path:
 
 def application(service: Service) -> st.App:
     """All that the server answers, without the guard around it. Routes of the dashboard's own are listed here."""
-    routes = [service.revisions.route(), plotly_route()]
+    routes = [service.revisions.route(), plotly_route(), export_route(service.runs), report_route(service)]
     return st.App(SCRIPT, lifespan=service.lifespan, routes=routes)
 
 
@@ -118,8 +121,8 @@ def main(argv: list[str] | None = None) -> None:
     install(service)
     threading.Thread(target=compressed_plotly, daemon=True).start()
     config = uvicorn.Config(
-        access.guard(application(service)), log_level="warning", access_log=False, timeout_graceful_shutdown=1, ws="websockets-sansio",
-        server_header=False,
+        access.guard(ReadAhead(application(service), service.store)), log_level="warning", access_log=False,
+        timeout_graceful_shutdown=1, ws="websockets-sansio", server_header=False,
     )  # fmt: skip
     try:
         Server(config, service, address_of(access, args.host, port), access.advice).run(sockets=[listening])
