@@ -4,22 +4,25 @@ What was read is remembered by path, time of change and size, and the least rece
 so only a few; figures by variable are small, so those of several long runs.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+import orjson
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dashboard.reconstruction_presence import Presence
-from dashboard.reconstruction_stats import by_variable
 from shared.errors import InputError
 from shared.layout import SCHEMA_VERSION, RunLayout
+from shared.reconstruction_stats import by_variable
 
 ERRORS = ("variable", "std", "error", "error_in_std")
+NAMES, LISTS = ("stay_id", "variable"), ("probability", "occurred")
 COLUMNS = ("stay_id", "minute", "observed", "reconstructed", *ERRORS)
 STEP, CHECKPOINT = "step-", "checkpoint-"
 """How a snapshot is named in an address."""
@@ -139,31 +142,47 @@ def _short(path: Path) -> str:
     return f"{path.parent.name}/{path.name}"
 
 
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Whatever is wrong with the bytes of a file, the error names it: a damaged parquet fails in many ways, and late."""
+    try:
+        yield
+    except (OSError, pa.ArrowException, ValueError, TypeError) as error:
+        if isinstance(error, InputError):
+            raise
+        reason = str(error).partition("\n")[0]
+        raise InputError(
+            f"{_short(path)}: no readable parquet ({reason}); delete the file, or restore it from a copy"
+        ) from error
+
+
 def _table(path: Path, columns: Sequence[str]) -> pa.Table:
     name = _short(path)
-    try:
-        with pq.ParquetFile(path) as file:
-            schema = file.schema_arrow
-            version = (schema.metadata or {}).get(b"schema_version", b"missing").decode()
-            if version != str(SCHEMA_VERSION):
+    with pq.ParquetFile(path) as file:
+        schema = file.schema_arrow
+        version = (schema.metadata or {}).get(b"schema_version", b"missing").decode()
+        if version != str(SCHEMA_VERSION):
+            raise InputError(f"{name}: schema_version is {version}; this release reads {SCHEMA_VERSION}: update the dashboard")
+        for column in columns:
+            kind = schema.field(column).type if column in schema.names else None
+            fits = kind is not None and (column in NAMES or pa.types.is_list(kind) == (column in LISTS))
+            if not fits:
                 raise InputError(
-                    f"{name}: schema_version is {version}; this release reads {SCHEMA_VERSION}: update the dashboard"
+                    f"{name}: column {column!r} is {kind or 'missing'}; delete the file, or restore it from a copy"
                 )
-            missing = [column for column in columns if column not in schema.names]
-            if missing:
-                raise InputError(f"{name}: column {missing[0]!r} is missing; delete the file, or restore it from a copy")
-            return file.read(columns=list(columns))
-    except (OSError, pa.ArrowException) as error:
-        raise InputError(f"{name}: no readable parquet ({error}); delete the file, or restore it from a copy") from error
+        return file.read(columns=list(columns))
 
 
 def _attribute(table: pa.Table, name: str) -> object:
-    return ((table.schema.pandas_metadata or {}).get("attributes") or {}).get(name)
+    """One of the attributes of the frame that was written, which parquet keeps beside it."""
+    stored = (table.schema.metadata or {}).get(b"pandas")
+    found = orjson.loads(stored).get("attributes") if stored else None
+    return found.get(name) if isinstance(found, dict) else None
 
 
 def _frame(table: pa.Table) -> pd.DataFrame:
-    frame = table.to_pandas()
-    numbers = [name for name in frame.columns if name not in ("stay_id", "variable")]
+    frame = table.to_pandas(ignore_metadata=True)
+    numbers = [name for name in frame.columns if name not in NAMES]
     frame[numbers] = frame[numbers].astype(float).replace([np.inf, -np.inf], np.nan)
     frame["variable"] = frame["variable"].astype(str).astype("category")
     return frame
@@ -171,39 +190,42 @@ def _frame(table: pa.Table) -> pd.DataFrame:
 
 @lru_cache(maxsize=4)
 def _events(version: Version) -> Events:
-    table = _table(Path(version[0]), COLUMNS)
-    frame = _frame(table)
-    frame["stay"] = frame.pop("stay_id").astype(str).astype("category")
-    frame["hour"] = frame.pop("minute") / 60
-    units = _attribute(table, "units")
-    return Events(frame, {str(k): str(v) for k, v in units.items()} if isinstance(units, dict) else {})
+    with _named(Path(version[0])):
+        table = _table(Path(version[0]), COLUMNS)
+        frame = _frame(table)
+        frame["stay"] = frame.pop("stay_id").astype(str).astype("category")
+        frame["hour"] = frame.pop("minute") / 60
+        units = _attribute(table, "units")
+        return Events(frame, {str(k): str(v) for k, v in units.items()} if isinstance(units, dict) else {})
 
 
 @lru_cache(maxsize=1024)
 def _by_variable(version: Version) -> pd.DataFrame:
-    return by_variable(_frame(_table(Path(version[0]), ERRORS)))
+    with _named(Path(version[0])):
+        return by_variable(_frame(_table(Path(version[0]), ERRORS)))
 
 
 @lru_cache(maxsize=4)
 def _outcomes(version: Version) -> dict[str, float]:
-    frame = _table(Path(version[0]), ("stay_id", "outcome")).to_pandas().dropna()
-    return dict(zip(frame["stay_id"].astype(str), frame["outcome"].astype(float), strict=True))
+    with _named(Path(version[0])):
+        frame = _table(Path(version[0]), ("stay_id", "outcome")).to_pandas(ignore_metadata=True).dropna()
+        return dict(zip(frame["stay_id"].astype(str), frame["outcome"].astype(float), strict=True))
 
 
 @lru_cache(maxsize=4)
 def _presence(version: Version) -> Presence:
     path = Path(version[0])
-    table = _table(path, ("stay_id", "minute", "probability", "occurred"))
-    names = _attribute(table, "variables")
-    lists = (table[name].combine_chunks().flatten().to_numpy(zero_copy_only=False) for name in ("probability", "occurred"))
-    probability, occurred = lists
-    if not isinstance(names, list) or not len(probability) == len(occurred) == table.num_rows * len(names):
-        raise InputError(f"{_short(path)}: the lists are not of the length of its variables; delete the file")
-    shape = (table.num_rows, len(names))
-    return Presence(
-        names=tuple(map(str, names)),
-        stay=np.array(table["stay_id"].cast(pa.string()).to_pylist()),
-        hour=table["minute"].to_numpy().astype(float) / 60,
-        probability=probability.astype(np.float32).reshape(shape),
-        occurred=occurred.astype(bool).reshape(shape),
-    )
+    with _named(path):
+        table = _table(path, ("stay_id", "minute", *LISTS))
+        names = _attribute(table, "variables")
+        probability, occurred = (table[name].combine_chunks().flatten().to_numpy(zero_copy_only=False) for name in LISTS)
+        if not isinstance(names, list) or not len(probability) == len(occurred) == table.num_rows * len(names):
+            raise InputError(f"{_short(path)}: the lists are not of the length of its variables; delete the file")
+        shape = (table.num_rows, len(names))
+        return Presence(
+            names=tuple(map(str, names)),
+            stay=table["stay_id"].to_pandas().astype(str).to_numpy(),
+            hour=table["minute"].to_numpy().astype(float) / 60,
+            probability=probability.astype(np.float32).reshape(shape),
+            occurred=occurred.astype(bool).reshape(shape),
+        )

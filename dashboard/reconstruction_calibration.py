@@ -6,7 +6,7 @@ import plotly.graph_objects as go
 
 from dashboard.charts import COLOURS, Look
 from dashboard.reconstruction_figures import empty, faint, plain
-from dashboard.reconstruction_stats import FEW, normal_density
+from shared.reconstruction_stats import FEW, normal_density
 
 WIDEST_Z = 4.0
 MOST_SKILLS = 45

@@ -1,4 +1,4 @@
-"""Charts of reconstruction errors: from frames of `dashboard.reconstruction_stats` to Plotly figures; nothing of Streamlit."""
+"""Charts of reconstruction errors: from frames of `shared.reconstruction_stats` to Plotly figures; nothing of Streamlit."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from dashboard.charts import COLOURS, Look, layout
 from dashboard.colours import RunStyle
 from dashboard.reconstruction import History
-from dashboard.reconstruction_stats import FEW, normal_density
+from shared.reconstruction_stats import FEW, normal_density
 
 MOST_RANKED = 80
 """Variables of one ranking: the worst of a large vocabulary."""

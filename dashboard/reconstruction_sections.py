@@ -14,7 +14,6 @@ from dashboard import reconstruction_calibration as calibration
 from dashboard import reconstruction_choices as choices
 from dashboard import reconstruction_figures as figures
 from dashboard import reconstruction_record as records
-from dashboard import reconstruction_stats as stats
 from dashboard.charts import Look
 from dashboard.components import chart_grid
 from dashboard.formats import number
@@ -23,6 +22,7 @@ from dashboard.reconstruction_presence import Presence, reliability, skill
 from dashboard.reconstruction_tables import patient_table, variable_table
 from dashboard.reconstruction_words import HELP, brief, missing_presence, notes
 from dashboard.widgets import el
+from shared import reconstruction_stats as stats
 from shared.errors import InputError
 from shared.layout import RunLayout
 from shared.reader import read_status

@@ -10,9 +10,9 @@ import pandas as pd
 from dashboard.formats import DASH, count, number
 from dashboard.reconstruction import Events
 from dashboard.reconstruction_presence import Presence
-from dashboard.reconstruction_stats import FEW, NORMAL, z_scores
 from dashboard.widgets import Html, banner, el
 from shared.reader import Health, RunStatus
+from shared.reconstruction_stats import FEW, NORMAL, z_scores
 
 DEFAULT_FREQUENCY = {False: 200, True: 100}
 """Steps between evaluations, by `fast_detection`; see `backend.monitor.PRESETS`."""
