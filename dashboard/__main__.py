@@ -15,6 +15,7 @@ from types import FrameType
 import streamlit as st
 import uvicorn
 
+from dashboard import windows
 from dashboard.auth import Access, add_options, decide
 from dashboard.auth_gates import OidcGate
 from dashboard.compare_export import export_route
@@ -61,6 +62,10 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--allow-jobs", action="store_true", help="training and analysis may be started from the pages (off: they run programs)"
     )
+    parser.add_argument(
+        "--data", type=Path, action="append", metavar="DIR", help="a prepared data set, or a folder of them, to offer for training; "
+        "may be given several times (default: prepared and demo/data)",
+    )  # fmt: skip
     add_options(parser)
     return parser.parse_args(argv)
 
@@ -95,7 +100,14 @@ def runs_folder(path: Path) -> Path:
 
 def application(service: Service) -> st.App:
     """All that the server answers, without the guard around it. Routes of the dashboard's own are listed here."""
-    routes = [service.revisions.route(), plotly_route(), export_route(service.runs), report_route(service)]
+    routes = [
+        service.revisions.route(),
+        service.rows.route(),
+        plotly_route(),
+        windows.route(service.store.snapshot),
+        export_route(service.runs),
+        report_route(service),
+    ]
     return st.App(SCRIPT, lifespan=service.lifespan, routes=routes)
 
 
@@ -117,7 +129,8 @@ def main(argv: list[str] | None = None) -> None:
     runs = runs_folder(args.runs)
     listening = bind(args.host, args.port)
     port = listening.getsockname()[1]
-    service = Service(runs, Options(allow_jobs=args.allow_jobs, auth=access.way))
+    data = tuple(args.data or (Path("prepared"), Path("demo/data")))
+    service = Service(runs, Options(allow_jobs=args.allow_jobs, auth=access.way, data=data))
     install(service)
     threading.Thread(target=compressed_plotly, daemon=True).start()
     config = uvicorn.Config(

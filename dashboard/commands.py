@@ -1,15 +1,58 @@
 """What a page offers to run: the exact command line to copy, and a button that starts it where jobs are allowed."""
 
-import shlex
 from collections.abc import Sequence
 
 import streamlit as st
 
+from dashboard.jobs_record import ENDED, Job, command_line
+from dashboard.jobs_view import badge
 from dashboard.service import service
+from dashboard.widgets import banner
+from shared.errors import InputError
+
+PAGE = "app_pages/jobs.py"
 
 
 def offer(label: str, words: Sequence[str], *, key: str, help: str = "") -> None:
-    """Show `python -m backend WORDS`; with --allow-jobs also a button `label` that puts it into the queue of jobs."""
-    st.code(shlex.join(["python", "-m", "backend", *words]), language="bash", wrap_lines=True)
-    if not service().options.allow_jobs:
+    """Show `python -m backend WORDS`; with --allow-jobs also a button `label` that puts it into the queue of jobs.
+
+    Once it is queued a link to the job stands in the place of the button, until that has ended or the words are others.
+    """
+    jobs = service().jobs
+    st.code(command_line(list(words)), language="bash", wrap_lines=True)
+    if not jobs.allowed:
         st.caption("Copy it into a terminal. To start it from here, run the dashboard with `--allow-jobs`.")
+        return
+    with st.container(horizontal=True, vertical_alignment="center"):
+        job = _offered(key, words)
+        free = job is None or job.state in ENDED
+        if free and st.button(label, key=f"offer-{key}", help=help or None, icon=":material/play_arrow:"):
+            job = _submit(key, words)
+        if job is not None:
+            st.html(badge(job))
+            st.page_link(PAGE, label="Follow it in Jobs", icon=":material/arrow_forward:", query_params={"job": job.id})
+
+
+def _offered(key: str, words: Sequence[str]) -> Job | None:
+    """The job that this offer became in this session, as it stands."""
+    known = st.session_state.get(f"offered {key}")
+    if known is None or known[0] != list(words):
+        return None
+    try:
+        return service().jobs.get(known[1])
+    except InputError:
+        return None
+
+
+def _submit(key: str, words: Sequence[str]) -> Job | None:
+    jobs = service().jobs
+    try:
+        job = jobs.submit(words, jobs.default_device(words[0]))
+    except InputError as error:
+        st.html(banner("alarm", "Not started.", str(error)))
+        return None
+    except OSError as error:
+        st.html(banner("alarm", "Not started.", f"{error.filename}: {error.strerror}", "Free the disk or mend the folder."))
+        return None
+    st.session_state[f"offered {key}"] = (list(words), job.id)
+    return job

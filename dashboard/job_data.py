@@ -86,7 +86,7 @@ def summary(data: DataSet, label: str) -> Html:
         )  # fmt: skip
     if data.info is None:
         text = "In the older patient_ehr layout: it is prepared once, when training starts."
-        return el("p", text, cls="sv-dim")
+        return el("p", text, cls="sv-dim sv-data")
     info = data.info
     facts = [f"{count(number)} {split}" for split, number in info.stays.items()]
     parts = [
@@ -96,7 +96,7 @@ def summary(data: DataSet, label: str) -> Html:
         el("span", " · ".join([*facts, f"{len(info.variables)} variables", f"{count(info.events)} measurements"])),
         el("span", _outcome(info, label)),
     ]
-    return el("p", join(part for part in parts if part is not None), cls="sv-about sv-dim")
+    return el("p", join(part for part in parts if part is not None), cls="sv-about sv-dim sv-data")
 
 
 def _outcome(info: DatasetInfo, label: str) -> str:

@@ -32,6 +32,8 @@ class Draft:
     """Checkpoint or run folder that is resumed."""
     resumed: TrainConfig | None = None
     """Its configuration."""
+    devices: dict[str, Any] = field(default_factory=dict)
+    """Options that follow from the devices chosen."""
     runs: Path = Path("runs")
     generation: int = 0
     """Counts drafts up, so that a field of the last one is not taken for one of this."""
@@ -40,7 +42,7 @@ class Draft:
     def values(self) -> dict[str, Any]:
         """All that differs from the defaults, or from the resumed run."""
         forced = {} if self.target is not None else {"output_dir": str(self.runs), "log_dir": None}
-        return self.start | self.typed | forced
+        return self.start | self.typed | self.devices | forced
 
     def shown(self, name: str) -> Any:
         """The value of an option as it stands."""

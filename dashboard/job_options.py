@@ -11,11 +11,14 @@ from pydantic.fields import FieldInfo
 
 from shared.config import TrainConfig, build_config
 from shared.errors import InputError
+from shared.remedies import ACTIONS, APPLY, REMEDIES
 
 Kind = Literal["flag", "choice", "whole", "number", "numbers", "text"]
 NONE = "none"
 """How a missing value is written, on the command line and in the form."""
 LIMITS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
+NAMED = {"on_collapse": (*ACTIONS, *(APPLY + name for name in REMEDIES)), "remedy": tuple(REMEDIES)}
+"""Options that are text to the trainer, with the texts it takes."""
 KINDS: dict[type, Kind] = {int: "whole", float: "number", str: "text", bool: "flag"}
 EXPECTED = {"whole": "a whole number", "number": "a number", "text": "text"}
 
@@ -60,7 +63,8 @@ class Option:
         """A value as `build_config` takes it, from the words of a command line."""
         if self.kind == "numbers":
             return tuple(given)
-        return None if given[0].lower() == NONE and (self.optional or self.kind == "text") else given[0]
+        plain = self.kind == "choice" and self.name not in NAMED
+        return None if given[0].lower() == NONE and not plain else given[0]
 
     def write(self, value: Any) -> str:
         """A value as the form shows it and as the command line takes it."""
@@ -69,7 +73,7 @@ class Option:
         if isinstance(value, bool):
             return "on" if value else "off"
         if self.kind == "numbers":
-            return " ".join(_shortest(part) for part in value)
+            return " ".join(part if isinstance(part, str) else _shortest(part) for part in value)
         return _shortest(value) if isinstance(value, float) else str(value)
 
     def type(self, text: str) -> Any:
@@ -115,11 +119,11 @@ def _option(group: str, name: str, field: FieldInfo) -> Option:
     origin = get_origin(kinds[0])
     return Option(
         group, name,
-        kind="choice" if origin is Literal else "numbers" if origin is tuple else KINDS[kinds[0]],
+        kind="choice" if origin is Literal or name in NAMED else "numbers" if origin is tuple else KINDS[kinds[0]],
         default=field.default,
         description=field.description or "",
         optional=NoneType in inner,
-        choices=get_args(kinds[0]) if origin is Literal else (),
+        choices=get_args(kinds[0]) if origin is Literal else NAMED.get(name, ()),
         limits=tuple(f"{words} {getattr(m, sign):g}" for m in field.metadata for sign, words in LIMITS.items() if hasattr(m, sign)),
         count=len(field.default) if origin is tuple else 1,
     )  # fmt: skip

@@ -35,6 +35,18 @@ class Gpu:
     processes: int = 0
     """Processes that compute on it, whoever started them."""
 
+    @property
+    def memory(self) -> str:
+        """In use of all there is, in words."""
+        if self.used_mib is None or not self.total_mib:
+            return "memory not told"
+        return f"{self.used_mib / 1024:.1f} of {self.total_mib / 1024:.0f} GiB memory"
+
+    @property
+    def memory_share(self) -> float:
+        """The same as a share; 0 where it is not told."""
+        return self.used_mib / self.total_mib if self.used_mib is not None and self.total_mib else 0.0
+
 
 @dataclass(frozen=True)
 class Machine:
@@ -57,6 +69,15 @@ class Machine:
         return f"{round(self.cpu_percent / 5)} {round(self.used_bytes / 2**28)} {gpus} {self.problem}"
 
 
+def cpu_times() -> tuple[float, float]:
+    """Seconds of all cores since the machine was started: all of them, and those in which nothing ran. (psutil.cpu_percent keeps
+    its last look per thread, and pages are drawn by many.)
+    """
+    times = psutil.cpu_times()
+    idle = times.idle + getattr(times, "iowait", 0.0)
+    return sum(times) - getattr(times, "guest", 0.0) - getattr(times, "guest_nice", 0.0), idle
+
+
 @dataclass
 class Devices:
     """Looks at the machine for all sessions together."""
@@ -64,6 +85,7 @@ class Devices:
     environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
     _seen: Machine | None = None
     _at: float = -math.inf
+    _times: tuple[float, float] = field(default_factory=cpu_times)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def look(self) -> Machine:
@@ -76,9 +98,11 @@ class Devices:
     def _read(self) -> Machine:
         gpus, problem = read_gpus(self.environment)
         memory = psutil.virtual_memory()
+        before, self._times = self._times, cpu_times()
+        passed, idle = (now - then for now, then in zip(self._times, before, strict=True))
         return Machine(
             cores=psutil.cpu_count() or 1,
-            cpu_percent=psutil.cpu_percent(),
+            cpu_percent=100 * (1 - idle / passed) if passed > 0 else 0.0,
             load=os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
             used_bytes=memory.total - memory.available,
             total_bytes=memory.total,

@@ -4,7 +4,7 @@ import fcntl
 import re
 import secrets
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -20,6 +20,8 @@ from shared.writer import write_record
 
 KEY = ".dashboard"
 """The folder in RUNS that is no run, and the key under which the watcher announces what changes in it."""
+WIDTH = 56
+"""Letters after which a command is broken before its next option, where there is room for about 80."""
 ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{4}")
 
 
@@ -83,7 +85,7 @@ class Job(Record):
     @property
     def command(self) -> str:
         """What it runs, as it would be typed."""
-        return command_line(self.words, self.lanes)
+        return command_line(self.words, self.lanes, WIDTH)
 
     @property
     def stopping(self) -> bool:
@@ -91,11 +93,23 @@ class Job(Record):
         return self.state in ACTIVE and self.stop_asked_at is not None
 
 
-def command_line(words: list[str], lanes: list[str] | None = None) -> str:
-    """The words as a line for a shell; GPUs are chosen by the environment, as the queue does."""
-    cards = [lane.removeprefix("gpu ") for lane in lanes or () if lane.startswith("gpu ")]
-    line = shlex.join(["python", "-m", "backend", *words])
-    return f"CUDA_VISIBLE_DEVICES={','.join(cards)} {line}" if cards else line
+def command_line(words: Sequence[str], lanes: Sequence[str] = (), width: int | None = None) -> str:
+    """The words as a line for a shell; GPUs are chosen by the environment, as the queue does.
+
+    With a `width` it is broken before options, as far as they allow, in a way that a shell takes as one line.
+    """
+    cards = [lane.removeprefix("gpu ") for lane in lanes if lane.startswith("gpu ")]
+    quoted = [shlex.quote(word) for word in ("python", "-m", "backend", *words)]
+    if cards:
+        quoted.insert(0, f"CUDA_VISIBLE_DEVICES={','.join(cards)}")
+    lines: list[str] = []
+    for word in quoted:
+        room = not lines or width is None or not word.startswith("--") or len(lines[-1]) < width
+        if lines and room:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(f"  {word}" if lines else word)
+    return " \\\n".join(lines)
 
 
 @dataclass

@@ -9,6 +9,9 @@ from typing import Any, Literal
 
 from dashboard.colours import Colours
 from dashboard.header import GONE, head_token, numbers
+from dashboard.jobs import Jobs
+from dashboard.jobs_devices import KEY as DEVICES
+from dashboard.jobs_record import KEY as JOBS
 from dashboard.loading import Store, folder_token
 from dashboard.summaries import Summaries
 from dashboard.watch import LIST, Revisions, Watcher, check_silent_changes
@@ -25,6 +28,8 @@ class Options:
     """Programs may be started from the pages."""
     auth: Literal["none", "token", "oidc", "proxy"] = "none"
     """How people sign in."""
+    data: tuple[Path, ...] = ()
+    """Where prepared data sets are looked for."""
 
 
 class Service:
@@ -36,6 +41,7 @@ class Service:
         self.colours = Colours(runs)
         self.revisions = Revisions(self.describe)
         self.watcher = Watcher(runs, self.revisions)
+        self.jobs = Jobs(runs, allowed=options.allow_jobs)
         self.store = Store(runs, self.revisions.current)
         self.summaries = Summaries(runs)
 
@@ -46,6 +52,8 @@ class Service:
         """
         if key == LIST:
             return {}
+        if key in (JOBS, DEVICES):
+            return self.jobs.message() if key == JOBS else {"load": self.jobs.devices.look().token}
         snapshot = self.store.snapshot(key)
         if snapshot is None:
             return {"head": GONE, "snapshots": GONE, "checkpoints": GONE, "numbers": {}}
@@ -61,7 +69,7 @@ class Service:
         """What may change about a key without any file changing."""
         if key == LIST:
             return tuple((run.name, run.status.health) for run in self.summaries.all())
-        return self.store.health(key)
+        return self.jobs.devices.look().token if key == DEVICES else self.store.health(key)
 
     @asynccontextmanager
     async def lifespan(self, _app: object) -> AsyncIterator[None]:
@@ -69,12 +77,14 @@ class Service:
         self.revisions.attach(asyncio.get_running_loop())
         self.watcher.start()
         checks = asyncio.create_task(check_silent_changes(self.watcher, self.state_of))
+        queue = asyncio.create_task(self.jobs.run(self.revisions))
         try:
             yield
         finally:
             self.revisions.close()
             checks.cancel()
-            await asyncio.gather(checks, return_exceptions=True)
+            queue.cancel()
+            await asyncio.gather(checks, queue, return_exceptions=True)
             await asyncio.to_thread(self.watcher.stop)
 
 

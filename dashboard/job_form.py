@@ -1,0 +1,157 @@
+"""The form that a training is started from: what it starts from, data, devices, options, and the command that follows."""
+
+from collections.abc import Mapping
+
+import streamlit as st
+
+from dashboard.job_data import DataSet, find, look, summary
+from dashboard.job_draft import Draft
+from dashboard.job_form_devices import choose_device
+from dashboard.job_form_fields import choose_options
+from dashboard.job_form_start import current_draft
+from dashboard.jobs import REFUSED
+from dashboard.jobs_record import ENDED, WIDTH, command_line
+from dashboard.service import service
+from dashboard.widgets import Html, banner, el
+from shared.config import TrainConfig
+from shared.errors import InputError
+
+
+@st.fragment
+def form() -> None:
+    """All of it; reruns by itself as one types."""
+    st.html(el("h2", "New training", el("small", "every option of the trainer, checked as you type"), cls="sv-section"))
+    draft = current_draft()
+    if draft is None:
+        return
+    data = choose_data(draft)
+    device, lanes = choose_device(draft)
+    config, problems = draft.checked()
+    st.html(el("h3", "Options", cls="sv-step"))
+    choose_options(draft, draft.changed(config), problems, _labels(data))
+    st.html(el("h3", "Command", el("small", "what runs, to copy or to start from here"), cls="sv-step"))
+    finish(draft, config, problems, data, device, lanes)
+
+
+def choose_data(draft: Draft) -> DataSet:
+    """A list of what was found, which also takes a typed path; and what is in it."""
+    hub = service()
+    infos = [run.status.info for run in hub.summaries.all()[:200]]
+    found = find(hub.options.data, dict.fromkeys(info.dataset.path for info in infos if info and info.dataset))
+    titles = {str(each.path): each.title for each in found}
+    chosen = str(look_at(draft).path)
+    paths = [chosen, *(path for path in titles if path != chosen)]
+    if draft.untouched("data_dir") == "prepared/demo" and "data_dir" not in draft.typed and found:
+        paths = list(titles)
+        draft.enter("data_dir", paths[0])
+    places = ", ".join(str(place) for place in hub.options.data)
+    key = f"data {draft.generation}"
+    st.selectbox(
+        "Data set", paths, key=key, format_func=lambda path: titles.get(path, path), accept_new_options=True,
+        on_change=lambda: draft.enter("data_dir", st.session_state[key]),
+        help=f"Prepared data sets found in {places} (--data DIR looks elsewhere too), and those of known runs. Another folder can "
+        "be typed: its path on the machine that the dashboard runs on.",
+    )  # fmt: skip
+    data = look_at(draft)
+    st.html(summary(data, str(draft.shown("label"))))
+    return data
+
+
+def look_at(draft: Draft) -> DataSet:
+    """The data set that the draft names."""
+    return look(service().jobs.cwd / str(draft.shown("data_dir")))
+
+
+def _labels(data: DataSet) -> list[str]:
+    return list(data.info.labels) if data.info is not None else []
+
+
+def finish(
+    draft: Draft, config: TrainConfig | None, problems: Mapping[str, str], data: DataSet, device: str, lanes: list[str]
+) -> None:
+    """The command, or what stands in its way; and the buttons."""
+    hub = service()
+    words, refused = None, list(problems.values())
+    if config is not None:
+        try:
+            words = draft.words(config)
+        except InputError as error:
+            refused.append(str(error))
+    refused += misfits(config, data)
+    if words is not None:
+        st.code(command_line(words, lanes, WIDTH), language="bash", wrap_lines=True)
+    if refused:
+        st.html(_refused(refused))
+    if not hub.jobs.allowed:
+        st.html(
+            banner(
+                "info",
+                "Copy the command.",
+                "It starts training in any terminal with this checkout. " + REFUSED[0].upper() + REFUSED[1:] + ".",
+            )
+        )
+        return
+    missing = hub.jobs.missing()
+    if missing:
+        st.html(banner("warning", "Nothing can be started here:", f"{missing}. Copy the command to a machine that has it."))
+        return
+    buttons(draft, config, words if not refused else None, device)
+
+
+def misfits(config: TrainConfig | None, data: DataSet) -> list[str]:
+    """Why the data set cannot be trained on with these options; nothing where it can."""
+    if data.problem is not None:
+        return [f"data.data_dir: {data.path} is not a data set to train on; choose another"]
+    if data.info is None or config is None or config.trainer.stage == "pretrain" or config.data.label in data.info.labels:
+        return []
+    known = ", ".join(data.info.labels) or "none, so only --stage pretrain can be"
+    return [f"data.label: {data.info.name} has no outcome {config.data.label!r}; it has {known}"]
+
+
+def _refused(lines: list[str]) -> Html:
+    title = f"{len(lines)} thing{'s' if len(lines) > 1 else ''} to mend before this can start."
+    return el(
+        "section", el("span", "!", cls="sv-icon", aria_hidden="true"),
+        el("div", el("p", el("strong", title)), el("ul", *(el("li", line) for line in lines))),
+        cls="sv-banner sv-warning sv-refused", role="status", data_severity="warning",
+    )  # fmt: skip
+
+
+def buttons(draft: Draft, config: TrainConfig | None, words: list[str] | None, device: str) -> None:
+    """Start, and preflight."""
+    hub = service()
+    waits = any(job.state not in ENDED and job.device == device for job in hub.jobs.all()[0])
+    with st.container(horizontal=True):
+        if st.button(
+            "Add to queue" if waits else "Start training", key="start", type="primary", disabled=words is None,
+            icon=":material/playlist_add:" if waits else ":material/play_arrow:",
+            help="It waits there until its device is free." if waits else "Its device is free: it starts at once.",
+        ):  # fmt: skip
+            submit(words or [], device)
+        if st.button(
+            "Preflight", key="preflight", disabled=words is None or draft.target is not None, icon=":material/flight_takeoff:",
+            help="A job of a minute or so: what the run will take in time, memory and disk, and what beta will leave of its posterior.",
+        ) and config is not None:  # fmt: skip
+            submit(draft.words(config, "preflight"), device)
+
+
+def submit(words: list[str], device: str) -> None:
+    """Queue a job and show it, or say why not."""
+    try:
+        job = service().jobs.submit(words, device)
+    except InputError as error:
+        st.html(banner("alarm", "Not started.", str(error)))
+        return
+    except OSError as error:
+        st.html(
+            banner(
+                "alarm",
+                "Not started.",
+                f"{error.filename}: {error.strerror}",
+                "Free the disk or mend the folder, then try again.",
+            )
+        )
+        return
+    st.query_params.clear()
+    st.query_params["job"] = job.id
+    st.rerun()
