@@ -159,7 +159,8 @@ class RunRecorder:
 
     def commit(self, step: int) -> None:
         """Make the staged values the line of `step`."""
-        plain = {name: value for name, value in self._staged.items() if not isinstance(value, Tensor)}
+        plain = {"time": round(time.time(), 3)}
+        plain |= {name: value for name, value in self._staged.items() if not isinstance(value, Tensor)}
         packed = pack({name: value for name, value in self._staged.items() if isinstance(value, Tensor)})
         self._staged = {}
         self._held.append((step, plain, packed))

@@ -42,7 +42,7 @@ def _numbers(snapshot: Snapshot) -> dict[str, str]:
 
 def _step(snapshot: Snapshot) -> int:
     beat = snapshot.status.heartbeat
-    return int(snapshot.steps[-1]) if len(snapshot.steps) else beat.step if beat else 0
+    return snapshot.last_step if snapshot.last_step is not None else beat.step if beat else 0
 
 
 def _planned(snapshot: Snapshot) -> int | None:
@@ -54,7 +54,7 @@ def head_token(snapshot: Snapshot) -> str:
     """Changes when anything in the header but its figures does."""
 
     def make() -> str:
-        text = f"{_about(snapshot.status)}{_banners(snapshot)}{_units(snapshot)}{len(snapshot.steps) > 0}"
+        text = f"{_about(snapshot.status)}{_banners(snapshot)}{_units(snapshot)}{snapshot.last_step is None}"
         return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
     return snapshot.once("token", make)
@@ -118,7 +118,7 @@ def _banners(snapshot: Snapshot) -> Html:
     """What is wrong with the run, then the verdicts, then what could not be read."""
     state = state_banner(snapshot.status)
     found = [state] if state else []
-    if len(snapshot.steps):
+    if snapshot.last_step is not None:
         found += [verdict_banner(verdict, snapshot.status.layout.root) for verdict in verdicts(snapshot)]
         found += [banner("info", "Forecast.", sentence) for sentence in _forecast(snapshot)]
     if snapshot.problems:

@@ -26,6 +26,7 @@ TRAINING: dict[str, Metric] = {
     "grad_norm": Metric("Gradient norm", "", "Global L2 norm before clipping."),
     "weight_recon": Metric("Weight of reconstruction", "", "Weight of the reconstruction term in the loss."),
     "weight_prediction": Metric("Weight of prediction", "", "Weight of the prediction term in the loss."),
+    "time": Metric("Time", "s", "When the step ended, in seconds since 1970 (UTC)."),
     "step_s": Metric("Step time", "s", "Wall-clock time of one optimizer step, loading included."),
     "stays": Metric("Stays", "stays / step", "Stays in the step, over all accumulated batches."),
     "sets": Metric("Sets", "sets / step", "Observed sets in the step: the sample size of the posterior figures."),

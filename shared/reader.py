@@ -18,11 +18,11 @@ from pydantic import BaseModel, ValidationError
 
 from shared.errors import InputError
 from shared.layout import SCHEMA_VERSION, RunLayout, iter_runs
+from shared.lines import start_of_last
 from shared.schema import Heartbeat, RunInfo, RunState, now
 
 STALE_AFTER = timedelta(minutes=3)
 LAST_BYTES = 256
-BLOCK_BYTES = 1 << 20
 R = TypeVar("R", bound=BaseModel)
 
 
@@ -61,6 +61,8 @@ class JsonlTail:
     path: Path
     problems: list[str] = field(default_factory=list)
     restarted: bool = False
+    left: int = 0
+    """Bytes that the last call left unread, because of its `limit`."""
     _offset: int = 0
     _inode: int = -1
     _lines: int = 0
@@ -72,12 +74,15 @@ class JsonlTail:
         tail = cls(path)
         with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
             tail._inode = os.fstat(file.fileno()).st_ino
-            tail._offset = _start_of_last(file, lines)
+            tail._offset = start_of_last(file, lines)
         return tail
 
-    def read_bytes(self) -> bytes:
-        """The whole lines added since the last call; empty when there is none or the file does not exist yet."""
-        self.restarted = False
+    def read_bytes(self, limit: int | None = None) -> bytes:
+        """The whole lines added since the last call; empty when there is none or the file does not exist yet.
+
+        With `limit` about so many bytes of them, one line at least; `left` says how many there still are.
+        """
+        self.restarted, self.left = False, 0
         try:
             file = self.path.open("rb")
         except FileNotFoundError:
@@ -89,9 +94,12 @@ class JsonlTail:
                 self._offset, self._inode, self._lines, self._last = 0, status.st_ino, 0, b""
                 self.problems.clear()
             file.seek(self._offset)
-            data = file.read()
+            data = file.read(limit)
+            while limit and b"\n" not in data and (more := file.read(limit)):
+                data += more
         whole = data[: data.rfind(b"\n") + 1]
         self._offset += len(whole)
+        self.left = max(status.st_size - self._offset, 0) if whole else 0
         self._last = whole[-LAST_BYTES:] or self._last
         return whole
 
@@ -121,12 +129,12 @@ class JsonlTail:
                 rows.append(row)
         return rows
 
-    def read_frame(self) -> pd.DataFrame:
-        """New rows as a frame; about twice as fast as a frame from `read` (200,000 rows of 16 numbers, 2 cores: 0.6 s).
+    def read_frame(self, limit: int | None = None) -> pd.DataFrame:
+        """New rows as a frame, with `limit` as in `read_bytes`; twice as fast as a frame from `read` (0.3 s per 100,000 rows of 16).
 
         Falls back to line by line, so that one damaged line costs only itself.
         """
-        data = self.read_bytes()
+        data = self.read_bytes(limit)
         if not data:
             return pd.DataFrame()
         frame = _fast_frame(data)
@@ -146,23 +154,10 @@ def each_row(path: Path) -> Iterator[dict[str, Any]]:
                     yield row
 
 
-def _start_of_last(file: BinaryIO, lines: int) -> int:
-    """Where the last `lines` whole lines begin; read backwards, block by block."""
-    at = file.seek(0, os.SEEK_END)
-    left = lines + 1  # the newline before the first of them
-    while at > 0:
-        start = max(0, at - BLOCK_BYTES)
-        file.seek(start)
-        block = file.read(at - start)
-        found = block.count(b"\n")
-        if found >= left:
-            place = len(block)
-            for _ in range(left):
-                place = block.rfind(b"\n", 0, place)
-            return start + place + 1
-        left -= found
-        at = start
-    return 0
+def frame_of(data: bytes) -> pd.DataFrame:
+    """Whole lines of a log as a frame; lines that `JsonlTail` would name are left out."""
+    frame = _fast_frame(data) if data else pd.DataFrame()
+    return pd.DataFrame(JsonlTail(Path())._parse(data)) if frame is None else frame
 
 
 def _fast_frame(data: bytes) -> pd.DataFrame | None:

@@ -9,7 +9,7 @@ import pytest
 
 from dashboard.charts import COLOURS, Curve, Guide, Look, Mark, draw
 from dashboard.components import compressed_plotly
-from dashboard.decimate import decimate
+from shared.decimate import decimate
 from dashboard.formats import duration, number, rate
 from dashboard.header import head_token, header, numbers
 from dashboard.landing import gone

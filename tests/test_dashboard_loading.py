@@ -8,8 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dashboard.loading import MAX_OPEN_RUNS, RunLog, Store, resolve_run
+from dashboard import curves, loading, runlog
+from dashboard.loading import Store, resolve_run
 from dashboard.panels import latest, series
+from dashboard.runlog import Dimensions, RunLog
+from dashboard.snapshot import Snapshot
 from dashboard.summaries import Summaries
 from shared.layout import RunLayout
 from shared.reader import Health
@@ -24,6 +27,11 @@ def store(tmp_path: Path) -> Store:
     return Store(tmp_path, lambda _name: time.monotonic_ns())
 
 
+def steps_of(snapshot: Snapshot) -> np.ndarray:
+    """Steps at which the loss was logged, be it as NaN."""
+    return series(snapshot, "training", "loss")[0]
+
+
 def test_rows_arrive_as_they_are_written(tmp_path: Path, store: Store) -> None:
     layout = make_run(tmp_path, "a", steps=10)
     first = store.snapshot("a")
@@ -31,9 +39,9 @@ def test_rows_arrive_as_they_are_written(tmp_path: Path, store: Store) -> None:
     writer.write(11, {"loss": 3.5, "new_metric": 7.0})
     second = store.snapshot("a")
     assert first is not None and second is not None
-    assert first.steps.tolist() == list(range(1, 11)), "an older snapshot must not change"
-    assert second.steps.tolist() == list(range(1, 12))
-    assert second.training["loss"][-1] == 3.5
+    assert steps_of(first).tolist() == list(range(1, 11)), "an older snapshot must not change"
+    assert steps_of(second).tolist() == list(range(1, 12))
+    assert latest(second, "training", "loss") == 3.5
     assert series(second, "training", "new_metric")[0].tolist() == [11]
 
 
@@ -54,7 +62,7 @@ def test_half_a_line_waits_for_its_end(tmp_path: Path, store: Store) -> None:
         file.write(line[10:])
     whole = store.snapshot("a")
     assert half is not None and whole is not None
-    assert (len(half.steps), len(whole.steps)) == (5, 6)
+    assert (len(steps_of(half)), len(steps_of(whole))) == (5, 6)
     assert not whole.problems
 
 
@@ -66,7 +74,7 @@ def test_resume_replaces_the_log(tmp_path: Path, store: Store) -> None:
     JsonlWriter(layout.metrics).write(51, {"loss": 2.0})
     after = store.snapshot("a")
     assert after is not None
-    assert after.steps.tolist() == list(range(1, 52))
+    assert steps_of(after).tolist() == list(range(1, 52))
     assert not after.nonfinite
 
 
@@ -76,7 +84,7 @@ def test_broken_line_is_named_and_costs_only_itself(tmp_path: Path, store: Store
     layout.metrics.write_bytes(b"".join([*lines[:7], b"{oops\n", *lines[7:]]))
     snapshot = store.snapshot("a")
     assert snapshot is not None
-    assert len(snapshot.steps) == 20
+    assert len(steps_of(snapshot)) == 20
     assert len(snapshot.problems) == 1 and "line 8" in snapshot.problems[0]
 
 
@@ -102,7 +110,7 @@ def test_a_hundred_thousand_steps(tmp_path: Path, store: Store) -> None:
     began = time.perf_counter()
     snapshot = store.snapshot("a")
     cold = time.perf_counter() - began
-    assert snapshot is not None and len(snapshot.steps) == 100_000
+    assert snapshot is not None and len(steps_of(snapshot)) == 100_000
     JsonlWriter(layout.metrics).write(100_001, line)
     began = time.perf_counter()
     assert store.snapshot("a") is not None
@@ -110,11 +118,81 @@ def test_a_hundred_thousand_steps(tmp_path: Path, store: Store) -> None:
     assert cold < 3
 
 
-def test_store_is_bounded(tmp_path: Path, store: Store) -> None:
-    for index in range(MAX_OPEN_RUNS + 3):
-        make_run(tmp_path, f"run-{index}", steps=2)
+def test_store_is_bounded(tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    for index in range(6):
+        make_run(tmp_path, f"run-{index}", steps=200)
         store.snapshot(f"run-{index}")
-    assert len(store._logs) == MAX_OPEN_RUNS
+    assert len(store._logs) == 6
+    monkeypatch.setattr(loading, "MAX_OPEN_RUNS", 4)
+    store.snapshot("run-5")
+    assert len(store._logs) == 4
+    monkeypatch.setattr(loading, "MAX_BYTES", 2 * store._logs["run-5"].bytes)
+    store.snapshot("run-5")
+    assert list(store._logs) == ["run-4", "run-5"]
+
+
+def test_a_large_log_is_sampled_and_then_read_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    layout = make_run(tmp_path, "a", steps=3000, nan_from=2990)
+    monkeypatch.setattr(runlog, "LARGE_BYTES", 1000)
+    monkeypatch.setattr(runlog, "SAMPLE_LINES", 50)
+    monkeypatch.setattr(runlog, "PIECE_BYTES", 20_000)
+    told = threading.Event()
+    run = RunLog(layout, told.set)
+    sample = run.snapshot(1)
+    assert sample.reading is not None and sample.last_step == 3000
+    assert 0 < len(steps_of(sample)) <= 50 and steps_of(sample)[0] == 1
+    JsonlWriter(layout.metrics).write(3001, {"loss": 1.0})
+    whole, revision = sample, 1
+    while whole.reading is not None:
+        assert told.wait(10)
+        told.clear()
+        revision += 1
+        whole = run.snapshot(revision)
+    assert steps_of(whole).tolist() == list(range(1, 3002))
+    assert whole.nonfinite["loss"].first == 2990 and whole.curves_token != sample.curves_token
+
+
+def test_a_long_curve_keeps_every_spike_in_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(curves, "MOST_POINTS", 2000)
+    monkeypatch.setattr(curves, "MOST_MEANS", 256)
+    rng, grown = np.random.default_rng(0), curves.Series()
+    y = rng.standard_normal(50_000)
+    y[[123, 30_001]], y[40_000] = (500, -500), np.nan
+    x = np.arange(1.0, len(y) + 1)
+    early = None
+    for start in range(0, len(y), 777):
+        grown.extend(x[start : start + 777], y[start : start + 777])
+        early = early or grown.view()
+    assert early is not None and early.x.tolist() == x[:777].tolist(), "a view does not change"
+    view = grown.view()
+    assert len(view.x) <= 2000 and (np.diff(view.x) > 0).all() and view.width > 0
+    assert {500.0, -500.0} <= set(view.y) and np.isnan(view.y[view.x == 40_001]).all() and 40_001 in view.x
+    assert view.x[-1] == 50_000
+    at, means = view.means
+    assert len(at) <= 256 and abs(np.average(means) - np.nanmean(y)) < 0.01
+    np.testing.assert_allclose(
+        means[0], y[at < at[0] * 2].mean() if len(at) == len(y) else np.nanmean(y[: round(2 * at[0]) - 1])
+    )
+
+
+def test_single_rows_grow_a_long_curve_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(curves, "MOST_POINTS", 200)
+    grown = curves.Series()
+    for step in range(1, 1500):
+        grown.extend(np.array([float(step)]), np.array([float(step % 7)]))
+    view = grown.view()
+    assert len(view.x) <= 200 and view.x[-1] == 1499 and view.y.max() == 6 and (np.diff(view.x) > 0).all()
+
+
+def test_dimensions_are_thinned_by_joining_neighbours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runlog, "MOST_DIMENSION_ROWS", 8)
+    found = Dimensions()
+    for step in range(40):
+        found.add(step, [float(step), None])
+    found.add(40, [1.0])
+    found.add(41, "damaged")
+    steps, kl = found.view()
+    assert len(steps) == len(kl) <= 8 and steps[0] == 0 and (np.diff(kl[:, 0]) > 0).all() and np.isnan(kl[:, 1]).all()
 
 
 def test_many_readers_see_whole_rows(tmp_path: Path) -> None:
@@ -124,8 +202,8 @@ def test_many_readers_see_whole_rows(tmp_path: Path) -> None:
     def read() -> None:
         for _ in range(30):
             snapshot = run.snapshot(time.monotonic_ns())
-            if snapshot.steps.tolist() != list(range(1, len(snapshot.steps) + 1)):
-                bad.append(snapshot.steps)
+            if steps_of(snapshot).tolist() != list(range(1, len(steps_of(snapshot)) + 1)):
+                bad.append(steps_of(snapshot))
 
     threads = [threading.Thread(target=read) for _ in range(4)]
     for thread in threads:

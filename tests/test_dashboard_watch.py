@@ -176,7 +176,7 @@ def test_service_describes_a_run_and_its_absence(tmp_path: Path) -> None:
     (tmp_path / "a" / "checkpoints").mkdir()
     again = service.describe("a")
     assert again["checkpoints"] != described["checkpoints"] and again["snapshots"] == described["snapshots"]
-    assert service.describe("../a") == {"head": "gone", "snapshots": "gone", "checkpoints": "gone", "numbers": {}}
+    assert service.describe("../a") == {"head": "gone", "curves": "gone", "snapshots": "gone", "checkpoints": "gone", "numbers": {}}
     assert service.describe(LIST) == {}
 
 

@@ -59,7 +59,7 @@ def head(name: str) -> None:
     hub = service()
     snapshot = hub.store.snapshot(name)
     listen("head", name, watch="head", seen=head_token(snapshot) if snapshot else GONE)
-    started = snapshot is not None and len(snapshot.steps) > 0
+    started = snapshot is not None and snapshot.last_step is not None
     if started != st.session_state.setdefault("started", started):
         st.session_state["started"] = started
         st.rerun()
