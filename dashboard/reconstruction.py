@@ -148,8 +148,6 @@ def _named(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, pa.ArrowException, ValueError, TypeError) as error:
-        if isinstance(error, InputError):
-            raise
         reason = str(error).partition("\n")[0]
         raise InputError(
             f"{_short(path)}: no readable parquet ({reason}); delete the file, or restore it from a copy"

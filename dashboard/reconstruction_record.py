@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
 from dashboard.charts import COLOURS, Look, layout
 from dashboard.reconstruction import Events
@@ -31,25 +30,42 @@ def record(own: pd.DataFrame, events: Events, variables: Sequence[str], look: Lo
     """Each variable in a row of its own over shared hours: observed, reconstructed, and bands of one and two predicted std."""
     shown = [name for name in variables if (own["variable"] == name).any()]
     if not shown:
-        return empty(
-            plain(look, x="hours since admission", y="", identity="record"), "None of these variables was measured here", look
+        figure = plain(look, x="hours since admission", y="", identity="record")
+        return empty(figure, "None of these variables was measured here", look)
+    height = 70 + ROW * len(shown)
+    whole = layout(look, x="", identity=f"record:{'|'.join(shown)}", legend=True, height=height)
+    x_axis, y_axis = whole.pop("xaxis"), whole.pop("yaxis")
+    x_axis |= {"tickformat": ",.6~g", "hoverformat": ",.2f", "showgrid": True, "rangemode": "normal"}
+    gap = min(0.1, 18 / height)
+    share = (1 - gap * (len(shown) - 1)) / len(shown)
+    traces: list[dict[str, Any]] = []
+    for row, name in enumerate(shown):
+        x, y, last, top = f"x{row + 1}", f"y{row + 1}", row == len(shown) - 1, 1 - row * (share + gap)
+        titles = [
+            {**axis["title"], "text": text}
+            for axis, text in ((x_axis, "hours since admission" if last else ""), (y_axis, _title(name, events)))
+        ]
+        whole[f"xaxis{row + 1}"] = {**x_axis, "anchor": y, "showticklabels": last, "title": titles[0]} | (
+            {"matches": "x"} if row else {}
         )
-    base = layout(look, x="", identity=f"record:{'|'.join(shown)}", legend=True, height=70 + ROW * len(shown))
-    x_axis, y_axis = base.pop("xaxis"), base.pop("yaxis")
-    figure = make_subplots(rows=len(shown), cols=1, shared_xaxes=True, vertical_spacing=min(0.1, 18 / base["height"]))
-    figure.update_layout(base, hovermode="x")
-    figure.update_xaxes(x_axis).update_yaxes(y_axis)
-    for row, name in enumerate(shown, start=1):
-        for trace in _traces(own[own["variable"] == name], look, legend=row == 1):
-            figure.add_trace(trace, row=row, col=1)
-        figure.update_yaxes(title_text=_axis_title(name, events.unit(name)), nticks=4, row=row, col=1)
-    figure.update_xaxes(tickformat=",.6~g", hoverformat=",.2f", showgrid=True, rangemode="normal")
-    return figure.update_xaxes(title_text="hours since admission", row=len(shown), col=1)
+        whole[f"yaxis{row + 1}"] = {
+            **y_axis,
+            "anchor": x,
+            "domain": [max(top - share, 0), top],
+            "nticks": 4,
+            "title": titles[1],
+        }
+        traces += [{**trace, "xaxis": x, "yaxis": y} for trace in _traces(own[own["variable"] == name], look)]
+    named: set[str] = set()
+    for trace in traces:
+        trace["showlegend"] = trace["name"] not in named
+        named.add(trace["name"])
+    return go.Figure(data=traces, layout={**whole, "hovermode": "x"})
 
 
-def _axis_title(name: str, unit: str) -> str:
-    cut = unit if len(unit) <= TITLE else ""
-    return f"<b>{_plain_text(name)}</b><br>{_plain_text(cut)}"
+def _title(name: str, events: Events) -> str:
+    unit = events.unit(name)
+    return f"<b>{_plain_text(name)}</b><br>{_plain_text(unit) if len(unit) <= TITLE else ''}"
 
 
 def _plain_text(text: str) -> str:
@@ -57,50 +73,36 @@ def _plain_text(text: str) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;")
 
 
-def _traces(own: pd.DataFrame, look: Look, legend: bool) -> list[go.Scatter]:
+def _traces(own: pd.DataFrame, look: Look) -> list[dict[str, Any]]:
+    """Of one variable, the bands behind the points."""
     colours = COLOURS[look.dark]
     hour, value, spread = (own[name].to_numpy() for name in ("hour", "reconstructed", "std"))
-    found: list[go.Scatter] = []
+    found: list[dict[str, Any]] = []
     if np.isfinite(spread).any():
-        for times, opacity in ((2, 0.13), (1, 0.22)):
-            found += _band(hour, value, times * spread, faint(colours["probe"], opacity), f"± {times} std", legend)
+        found += [
+            _band(hour, value, times * spread, faint(colours["probe"], shade), times) for times, shade in ((2, 0.13), (1, 0.22))
+        ]
     if np.isfinite(value).any():
         line = {"color": colours["probe"], "width": 1.6}
-        found.append(
-            go.Scatter(x=hour, y=value, name="reconstructed", mode="lines+markers", line=line, marker={"size": 4, "symbol": "diamond"},
-                       legendgroup="reconstructed", showlegend=legend)
-        )  # fmt: skip
-    observed = {"size": 7, "symbol": "circle-open", "color": colours["training"], "line": {"width": 1.8}}
-    found.append(
-        go.Scatter(
-            x=hour,
-            y=own["observed"],
-            name="observed",
-            mode="markers",
-            marker=observed,
-            legendgroup="observed",
-            showlegend=legend,
-        )
-    )
-    return found
+        marker = {"size": 4, "symbol": "diamond", "color": colours["probe"]}
+        found.append({"x": hour, "y": value, "name": "reconstructed", "mode": "lines+markers", "line": line, "marker": marker})
+    circle = {"size": 7, "symbol": "circle-open", "color": colours["training"], "line": {"width": 1.8}}
+    found.append({"x": hour, "y": own["observed"].to_numpy(), "name": "observed", "mode": "markers", "marker": circle})
+    return [{"type": "scatter", "legendgroup": trace["name"], **trace} for trace in found]
 
 
-def _band(hour: np.ndarray, value: np.ndarray, half: np.ndarray, colour: str, name: str, legend: bool) -> list[go.Scatter]:
+def _band(hour: np.ndarray, value: np.ndarray, half: np.ndarray, colour: str, times: int) -> dict[str, Any]:
     """A filled band; a single value, which has no width, gets a bar."""
-    shared: dict[str, Any] = {"hoverinfo": "skip", "legendgroup": name, "name": name}
+    shared = {"hoverinfo": "skip", "name": f"± {times} std"}
     if len(hour) == 1:
         bar = {"type": "data", "array": half, "color": colour, "thickness": 9, "width": 0}
-        return [
-            go.Scatter(
-                x=hour, y=value, error_y=bar, mode="markers", marker={"size": 0.1, "color": colour}, showlegend=legend, **shared
-            )
-        ]
-    return [
-        go.Scatter(
-            x=np.concatenate([hour, hour[::-1]]), y=np.concatenate([value + half, (value - half)[::-1]]), fill="toself", mode="lines",
-            line={"width": 0, "color": colour}, fillcolor=colour, showlegend=legend, **shared,
-        )
-    ]  # fmt: skip
+        return shared | {"x": hour, "y": value, "error_y": bar, "mode": "markers", "marker": {"size": 0.1, "color": colour}}
+    there_and_back = {"x": np.concatenate([hour, hour[::-1]]), "y": np.concatenate([value + half, (value - half)[::-1]])}
+    return (
+        shared
+        | there_and_back
+        | {"fill": "toself", "mode": "lines", "line": {"width": 0, "color": colour}, "fillcolor": colour}
+    )
 
 
 def presence_map(own: Presence, look: Look) -> go.Figure:
@@ -136,7 +138,8 @@ def presence_map(own: Presence, look: Look) -> go.Figure:
     figure.add_trace(
         go.Scatter(
             x=hour[at_set], y=[names[at] for at in at_name], mode="markers", showlegend=False, cliponaxis=False,
-            marker={"size": 6, "color": colours["probe"], "line": {"width": 1, "color": colours["paper"]}}, customdata=probability[at_set, kept[at_name]],
+            marker={"size": 6, "color": colours["probe"], "line": {"width": 1, "color": colours["paper"]}}, 
+            customdata=probability[at_set, kept[at_name]],
             hovertemplate="%{y} measured at %{x:.1f} h<br>expected with %{customdata:.1%}<extra></extra>",
         )
     )  # fmt: skip

@@ -1,6 +1,7 @@
 """The parts of the Reconstruction page, each under its heading. What they draw is made elsewhere; here it is laid out."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -88,11 +89,11 @@ def option(layout: RunLayout, group: str, name: str) -> str | None:
     return None if value is None else str(value)
 
 
-def summary(shown: Shown) -> None:
+def summary(shown: Shown, problems: Sequence[str]) -> None:
     """The snapshot in brief, and what is missing from it."""
     decoder = option(shown.layout, "model", "decoder")
     st.html(brief(shown.events, shown.errors, shown.presence))
-    st.html(notes(shown.events, shown.errors, shown.history.problems, decoder))
+    st.html(notes(shown.events, shown.errors, problems, decoder))
 
 
 def by_variable(shown: Shown) -> None:

@@ -79,15 +79,20 @@ def none_yet(layout: RunLayout) -> None:
 def snapshot(layout: RunLayout, found: list[Source], source: Source) -> None:
     """Everything about one snapshot."""
     try:
-        events, presence = read_events(source.path), read_presence(source.presence)
+        events = read_events(source.path)
     except InputError as error:
         st.html(unreadable(str(error)))
         return
     if events.frame.empty:
         st.html(nothing_decoded())
         return
-    shown = sections.Shown(layout, source, events, presence, read_history(found))
-    sections.summary(shown)
+    history, presence, problems = read_history(found), None, []
+    try:
+        presence = read_presence(source.presence)
+    except InputError as error:
+        problems.append(str(error))
+    shown = sections.Shown(layout, source, events, presence, history)
+    sections.summary(shown, [*history.problems, *problems])
     sections.by_variable(shown)
     sections.over_training(shown)
     sections.errors(shown)
