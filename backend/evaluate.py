@@ -45,11 +45,11 @@ def evaluate_split(module: SeqSetVAEModule, dataset: StayDataset, batch_size: in
     return module.validation
 
 
-def data_of(config: TrainConfig, args: argparse.Namespace) -> PreparedDataset:
-    """The data set of `--data`, or of the training run, in either layout. Whatever preparing it says goes to stderr."""
-    if args.data is not None:
-        config = build_config({"data_dir": str(args.data), "params_map_path": None, "label_path": None}, base=config)
-    run_folder = args.checkpoint.absolute().parent.parent
+def data_of(config: TrainConfig, checkpoint: Path, data: Path | None) -> PreparedDataset:
+    """The data set at `data`, or of the training run, in either layout. Whatever preparing it says goes to stderr."""
+    if data is not None:
+        config = build_config({"data_dir": str(data), "params_map_path": None, "label_path": None}, base=config)
+    run_folder = checkpoint.absolute().parent.parent
     if RunLayout(run_folder).run_json.exists():
         config = build_config({"output_dir": str(run_folder.parent)}, base=config)
     with contextlib.redirect_stdout(sys.stderr):
@@ -69,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"--batch_size {args.batch_size}: at least 1")
     loaded = load_checkpoint(args.checkpoint, needs=("config", "fingerprint"))
     known = loaded["seqsetvae"]
-    data = data_of(build_config(known["config"], where=str(args.checkpoint)), args)
+    data = data_of(build_config(known["config"], where=str(args.checkpoint)), args.checkpoint, args.data)
     module = module_from_checkpoint(args.checkpoint, data)
     dataset = StayDataset(data, args.split, module.config.data)
     if not len(dataset):

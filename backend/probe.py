@@ -4,6 +4,8 @@ import lightning as L
 import numpy as np
 import pandas as pd
 import torch
+from rich.console import Console
+from rich.progress import track
 
 from backend.any_probe import evaluating
 from backend.batches import Standardiser, StayDataset
@@ -13,12 +15,14 @@ from backend.presence import presence_frame
 from backend.probe_observed import observed_frame
 from backend.probe_parts import DecodedPart, EventTable, SetPart, decoded_part, encoded_part
 from backend.probe_row import Latents, known
-from backend.probe_sample import choose
+from backend.probe_sample import SampleSize, choose
 from backend.reliance import occurrence_residuals, reconstruction_figures
 from backend.snapshots import ProbeResult
 from shared.collapse import Thresholds
 from shared.dataset import VariableInfo
 
+MANY = 8
+"""Batches whose progress is worth showing."""
 COLUMNS = 256
 """Variables, the most often recorded, whose residuals are set against each other: a table of sets and variables."""
 
@@ -30,9 +34,9 @@ class StayProbe:
     by how many. The posterior of those may look a little better than that of unseen stays.
     """
 
-    def __init__(self, dataset: StayDataset, patients: int, seed: int = 0) -> None:
+    def __init__(self, dataset: StayDataset, patients: int, seed: int = 0, size: SampleSize | None = None) -> None:
         self.dataset = dataset
-        self.sample = choose(dataset, patients, seed)
+        self.sample = choose(dataset, patients, seed, size)
         self.scaler = Standardiser(dataset.data)
         self.column = columns_of(dataset.data.info.variables, self.scaler.modelled)
         self.names = np.array([v.name for v in dataset.data.info.variables])
@@ -46,7 +50,8 @@ class StayProbe:
         sample, levels = self.sample, module.config.model.levels
         with evaluating(module):
             torch.manual_seed(0)
-            decoded = DecodedPart.joined([decoded_part(module, batch.to(module.device)) for batch in sample.whole])
+            whole = track(sample.whole, "stays", transient=True, console=Console(stderr=True), disable=len(sample.whole) < MANY)
+            decoded = DecodedPart.joined([decoded_part(module, batch.to(module.device)) for batch in whole])
             thinned = [encoded_part(module, batch.to(module.device)) for batch in sample.thinned]
         encoded = SetPart.joined([decoded.sets, *thinned])
         sets = encoded.only(sample.sets)

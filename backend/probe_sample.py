@@ -1,6 +1,6 @@
 """Which stays and sets the fixed probe looks at: the same at every evaluation, and few enough to cost little."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -18,6 +18,17 @@ DECODED_STAYS = 32
 STAYS_PER_BATCH = 16
 SETS_PER_BATCH = 1024
 """On a CPU, batches that leave its cache take a quarter longer."""
+
+
+@dataclass(frozen=True)
+class SampleSize:
+    """How much of the stays is looked at. The defaults cost little, for the sake of training."""
+
+    sets: int = field(default_factory=lambda: SAMPLED_SETS)
+    shown: int = field(default_factory=lambda: SHOWN_SETS)
+    pictured: int = field(default_factory=lambda: PICTURED_SETS)
+    decoded: int = field(default_factory=lambda: DECODED_STAYS)
+    stays_per_batch: int = field(default_factory=lambda: STAYS_PER_BATCH)
 
 
 @dataclass(frozen=True)
@@ -40,21 +51,21 @@ class ProbeSample:
     """Rows of the sets whose latents go to snapshots: those of the sample, and more of the decoded stays"""
 
 
-def choose(dataset: StayDataset, patients: int, seed: int) -> ProbeSample:
+def choose(dataset: StayDataset, patients: int, seed: int, size: SampleSize | None = None) -> ProbeSample:
     """A sample of up to `patients` stays of a split; one too small for a verdict is topped up from the training split."""
-    rng = np.random.default_rng(seed)
+    rng, size = np.random.default_rng(seed), size or SampleSize()
     rows = np.sort(rng.permutation(dataset.rows)[:patients])
     missing = min(patients, Thresholds.minimum_patients) - len(rows)
     more = np.setdiff1d(dataset.data.split_indices("train"), rows)
     more = rng.permutation(more)[:missing] if missing > 0 else more[:0]
     rows = np.concatenate([rows, np.sort(more)])
     first, count = dataset.extent(rows)
-    most = max(SAMPLED_SETS // len(rows), 2)
+    most = max(size.sets // len(rows), 2)
     sets = [start + np.sort(rng.permutation(n)[:most]) for start, n in zip(first, count, strict=True)]
-    decoded = rng.permutation(len(rows))[:DECODED_STAYS]
+    decoded = rng.permutation(len(rows))[: size.decoded]
     decoded = decoded[np.argsort(count[decoded], kind="stable")]  # stays of one length are padded least
     others = np.setdiff1d(np.arange(len(rows)), decoded)
-    whole = [dataset[rows[own].tolist()] for own in _parts(decoded, len(decoded), STAYS_PER_BATCH)]
+    whole = [dataset[rows[own].tolist()] for own in _parts(decoded, len(decoded), size.stays_per_batch)]
     decoded_sets = np.concatenate([batch.set_row.numpy() for batch in whole])
     return ProbeSample(
         patients=len(rows),
@@ -67,8 +78,8 @@ def choose(dataset: StayDataset, patients: int, seed: int) -> ProbeSample:
         ],
         rows=rows,
         sets=np.concatenate(sets),
-        shown=np.sort(rng.permutation(decoded_sets)[:SHOWN_SETS]),
-        pictured=np.union1d(np.concatenate(sets), _spread(first[decoded], count[decoded], PICTURED_SETS // len(decoded))),
+        shown=np.sort(rng.permutation(decoded_sets)[: size.shown]),
+        pictured=np.union1d(np.concatenate(sets), _spread(first[decoded], count[decoded], size.pictured // len(decoded))),
     )
 
 
