@@ -15,8 +15,7 @@ from types import FrameType
 import streamlit as st
 import uvicorn
 
-from dashboard import windows
-from dashboard.auth import Access, add_options, decide
+from dashboard import auth, notify_options, windows
 from dashboard.auth_gates import OidcGate
 from dashboard.compare_export import export_route
 from dashboard.compare_report import report_route
@@ -66,7 +65,8 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
         "--data", type=Path, action="append", metavar="DIR", help="a prepared data set, or a folder of them, to offer for training; "
         "may be given several times (default: prepared and demo/data)",
     )  # fmt: skip
-    add_options(parser)
+    auth.add_options(parser)
+    notify_options.add_options(parser)
     return parser.parse_args(argv)
 
 
@@ -111,26 +111,30 @@ def application(service: Service) -> st.App:
     return st.App(SCRIPT, lifespan=service.lifespan, routes=routes)
 
 
-def address_of(access: Access, host: str, port: int) -> str:
+def address_of(access: auth.Access, host: str, port: int) -> str:
     """Where to open the dashboard."""
     if isinstance(access.gate, OidcGate):
         return access.gate.oidc.origin
     name = socket.gethostname() if host in ("0.0.0.0", "::", "") else f"[{host}]" if ":" in host else host
-    return f"http://{name}:{port}{access.query}"
+    return f"http://{name}:{port}"
 
 
 def main(argv: list[str] | None = None) -> None:
     """Serve until interrupted."""
     args = parse(argv)
     try:
-        access = decide(args)
+        access, ways = auth.decide(args), notify_options.ways_out(args)
     except InputError as error:
         sys.exit(str(error))
     runs = runs_folder(args.runs)
     listening = bind(args.host, args.port)
-    port = listening.getsockname()[1]
+    address = address_of(access, args.host, listening.getsockname()[1])
     data = tuple(args.data or (Path("prepared"), Path("demo/data")))
-    service = Service(runs, Options(allow_jobs=args.allow_jobs, auth=access.way, data=data))
+    options = Options(
+        allow_jobs=args.allow_jobs, auth=access.way, data=data,
+        ways=ways, address=args.notify_address or address,
+    )  # fmt: skip
+    service = Service(runs, options)
     install(service)
     threading.Thread(target=compressed_plotly, daemon=True).start()
     config = uvicorn.Config(
@@ -138,7 +142,7 @@ def main(argv: list[str] | None = None) -> None:
         timeout_graceful_shutdown=1, ws="websockets-sansio", server_header=False,
     )  # fmt: skip
     try:
-        Server(config, service, address_of(access, args.host, port), access.advice).run(sockets=[listening])
+        Server(config, service, address + access.query, access.advice).run(sockets=[listening])
     except KeyboardInterrupt:
         pass
     finally:

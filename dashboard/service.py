@@ -13,9 +13,13 @@ from dashboard.jobs import Jobs
 from dashboard.jobs_devices import KEY as DEVICES
 from dashboard.jobs_record import KEY as JOBS
 from dashboard.loading import Store, folder_token
+from dashboard.notify_send import Way
+from dashboard.notify_watch import KEY as NOTICES
+from dashboard.notify_watch import Bell
 from dashboard.summaries import Summaries
 from dashboard.watch import LIST, Revisions, Watcher, check_silent_changes
 from shared.layout import SNAPSHOT_KINDS
+from shared.reader import RunStatus
 
 SNAPSHOT_FOLDERS = (*SNAPSHOT_KINDS, "analysis")
 
@@ -30,6 +34,10 @@ class Options:
     """How people sign in."""
     data: tuple[Path, ...] = ()
     """Where prepared data sets are looked for."""
+    ways: tuple[Way, ...] = ()
+    """Where notices go besides the pages."""
+    address: str = ""
+    """Of this dashboard, for links in notices."""
 
 
 class Service:
@@ -44,6 +52,8 @@ class Service:
         self.jobs = Jobs(runs, allowed=options.allow_jobs)
         self.store = Store(runs, self.revisions.current)
         self.summaries = Summaries(runs)
+        self.bell = Bell(runs, self._statuses, lambda: self.revisions.mark([NOTICES]), options.ways, options.address)
+        self.revisions.hear = self.bell.touch
 
     def describe(self, key: str) -> dict[str, Any]:
         """What goes to the pages with a revision of a run: its newest figures, and tokens of its header and of its folders.
@@ -52,6 +62,8 @@ class Service:
         """
         if key == LIST:
             return {}
+        if key == NOTICES:
+            return self.bell.message()
         if key in (JOBS, DEVICES):
             return self.jobs.message() if key == JOBS else {"load": self.jobs.devices.look().token}
         snapshot = self.store.snapshot(key)
@@ -67,15 +79,21 @@ class Service:
 
     def state_of(self, key: str) -> Hashable:
         """What may change about a key without any file changing."""
+        if key == NOTICES:
+            return None
         if key == LIST:
             return tuple((run.name, run.status.health) for run in self.summaries.all())
         return self.jobs.devices.look().token if key == DEVICES else self.store.health(key)
+
+    def _statuses(self) -> list[RunStatus]:
+        return [run.status for run in self.summaries.all()]
 
     @asynccontextmanager
     async def lifespan(self, _app: object) -> AsyncIterator[None]:
         """Watch while the server serves."""
         self.revisions.attach(asyncio.get_running_loop())
         self.watcher.start()
+        self.bell.start()
         checks = asyncio.create_task(check_silent_changes(self.watcher, self.state_of))
         queue = asyncio.create_task(self.jobs.run(self.revisions))
         try:
@@ -86,6 +104,7 @@ class Service:
             queue.cancel()
             await asyncio.gather(checks, queue, return_exceptions=True)
             await asyncio.to_thread(self.watcher.stop)
+            await asyncio.to_thread(self.bell.stop)
 
 
 _running: list[Service] = []

@@ -59,6 +59,8 @@ class Revisions:
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self.closing = False
+        self.hear: Callable[[list[str]], None] | None = None
+        """Told of every mark, on the thread that makes it; must return at once."""
 
     def attach(self, loop: asyncio.AbstractEventLoop) -> None:
         """From here on marks wake the subscribers on `loop`."""
@@ -74,6 +76,9 @@ class Revisions:
 
     def mark(self, keys: Iterable[str]) -> None:
         """Count the keys up and wake who waits for them, a moment later and all at once."""
+        keys = list(keys)
+        if self.hear is not None:
+            self.hear(keys)
         with self._lock:
             for key in keys:
                 self._numbers[key] = self.current(key) + 1
