@@ -1,5 +1,175 @@
-"""Being built."""
+"""The latents of a run's fixed probe patients as a map: over training, coloured, patient by patient; and their dimensions.
+
+All that is chosen stands in the address: `run`, `source` (none: the newest snapshot, followed), `of`, `plane`, `colour`, `dim`,
+`patient`s and `order`. An area caught with the lasso is the session's own.
+"""
 
 import streamlit as st
 
-st.html("<p>Being built.</p>")
+from dashboard import latent_choices as choices
+from dashboard import latent_view as view
+from dashboard import latent_words as words
+from dashboard.charts import Look
+from dashboard.choosing import choose_run
+from dashboard.commands import offer
+from dashboard.components import listen
+from dashboard.header import GONE
+from dashboard.landing import gone, landing
+from dashboard.latent_colour import choices as colours
+from dashboard.latent_colour import why_no_variables
+from dashboard.latent_data import Source, analysed, input_of, sets_of, snapshots
+from dashboard.latent_plane import Plane, pca, umap_known, umap_plane
+from dashboard.loading import folder_token, resolve_run
+from dashboard.service import SNAPSHOT_FOLDERS, service
+from dashboard.widgets import banner, el
+from dashboard.work import Task, unavailable
+from shared.embedding import LEAST_POINTS
+from shared.errors import InputError
+from shared.layout import RunLayout
+from shared.reader import read_status
+
+
+def main() -> None:
+    """The page."""
+    name = choose_run()
+    if name is None:
+        follow_list()
+        return
+    space(name)
+
+
+@st.fragment
+def follow_list() -> None:
+    """No run at all: go on when one appears."""
+    hub = service()
+    listen("first", seen=hub.revisions.current(""))
+    if hub.summaries.all():
+        st.rerun()
+    st.html(landing(hub.runs))
+
+
+@st.fragment
+def space(name: str) -> None:
+    """Everything about one run, drawn anew when it has another snapshot or layout."""
+    layout = resolve_run(service().runs, name)
+    listen(
+        "latent", name, watch="snapshots", seen=folder_token(layout.root, *SNAPSHOT_FOLDERS) if layout else GONE, every_ms=500
+    )
+    if layout is None:
+        st.html(gone(name, service().runs))
+        return
+    training, checkpoints = snapshots(layout), analysed(layout)
+    if not training and not checkpoints:
+        none_yet(layout)
+        return
+    source = choices.choose_source(training, checkpoints)
+    try:
+        one_snapshot(layout, source, training if source.step is not None else [source])
+    except InputError as error:
+        st.html(words.unreadable(str(error)))
+
+
+def none_yet(layout: RunLayout) -> None:
+    """Say when the first snapshot is due, or how to make one from a checkpoint."""
+    st.html(words.none_yet(read_status(layout)))
+    checkpoints = sorted(layout.checkpoints.glob("*.ckpt"), key=lambda path: path.name)
+    if checkpoints:
+        offer("Look into it", ["visualize", str(checkpoints[-1])], key="latent-checkpoint")
+
+
+def one_snapshot(layout: RunLayout, source: Source, others: list[Source]) -> None:
+    """Controls, the map with what was picked on it, and the dimensions. Raises InputError for a file that cannot be read."""
+    sets, status = sets_of(source.latents), read_status(layout)
+    label = str(((status.info.config if status.info else {}).get("data") or {}).get("label") or "outcome")
+    options = colours(layout, source, label)
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        of = choices.choose_of(sets.state is not None)
+        by = choices.choose_plane(True)
+        colour = choices.choose_colour(options)
+        dimension = choices.choose_dimension(sets.mu.shape[1], view.most_active(sets))
+    reason = why_no_variables(layout)
+    if reason:
+        st.caption(reason)
+    look = Look(dark=st.context.theme.type == "dark")
+    shown = view.Shown(layout, source, sets, of, look, label)
+    stays = choices.followed(sets.stay.tolist())
+    plane = pca(source, others, of)
+    if plane is None:
+        st.html(words.too_few(len(sets.points(of)[0]), of))
+    else:
+        drawn = "pca"
+        if by == "umap":
+            laid_out = umap_or_why(shown, plane)
+            plane, drawn = (laid_out, "umap") if laid_out is not None else (plane, "pca")
+        view.draw_map(shown, plane, drawn, colour, dimension, stays)
+        choices.choose_patients(sorted(set(sets.stay[plane.index].tolist())), stays)
+        view.over_time(shown, plane, stays, dimension)
+        view.caught_table(shown, stays)
+    st.html(el("h2", "Dimensions", el("small", f"of the posterior, {source.label}"), cls="sv-section"))
+    order = choices.hold(choices.ORDER, ["similarity", "activity", "number"], "similarity")
+    view.dimensions(shown, order)
+
+
+def umap_or_why(shown: view.Shown, plane: Plane) -> Plane | None:
+    """The UMAP frame of the snapshot; where there is none yet, it is asked for and the reason said, and PCA stays."""
+    source, of = shown.source, shown.of
+    known = umap_known(shown.layout, source, of)
+    if known.frame is not None:
+        ask_for_the_rest(shown)
+        return umap_plane(shown.layout, source, of, known.frame, shown.sets)
+    missing = unavailable()
+    if len(plane.index) < LEAST_POINTS:
+        st.html(words.too_few_for_umap(len(plane.index)))
+    elif missing is not None:
+        detail = "This is PCA. Layouts made elsewhere and kept with the run are shown."
+        st.html(
+            banner(
+                "info",
+                f"{missing}.",
+                detail,
+                "Work it out where the trainer is installed:",
+                f"python -m backend umap {shown.layout.root}",
+            )
+        )
+    else:
+        if known.stale:
+            st.caption(
+                "The UMAP kept with this run is of another state of this snapshot, or of another release; it is made again."
+            )
+        ask_for_the_rest(shown)
+        working(Task(shown.name, of, source.checkpoint), source.step, token(shown))
+    return None
+
+
+def token(shown: view.Shown) -> str:
+    """Of what a layout is made from: for another one the work is done again."""
+    if shown.source.checkpoint is not None:
+        return input_of(shown.source.latents)
+    return folder_token(shown.layout.root, "latents")
+
+
+def ask_for_the_rest(shown: view.Shown) -> None:
+    """Have the run's snapshots laid out, this one first; nothing happens when that was done."""
+    if unavailable() is None:
+        task = Task(shown.name, shown.of, shown.source.checkpoint)
+        service().work.ask(task, shown.source.step, token(shown))
+
+
+@st.fragment
+def working(task: Task, step: int | None, made_from: str) -> None:
+    """How far the layout is. Drawn anew with each change of the run, only while it is being made."""
+    hub = service()
+    found = hub.work.progress(task)
+    listen("latent-work", task.run, seen=hub.revisions.current(task.run), every_ms=400)
+    if found is None:
+        return
+    if found.state == "failed":
+        st.html(words.failed(found.output))
+        if st.button("Try again"):
+            hub.work.ask(task, step, made_from, again=True)
+            st.rerun(scope="fragment")
+        return
+    st.html(words.progress(found))
+
+
+main()

@@ -1,0 +1,215 @@
+"""The parts of the Latent space page, each drawn from what was chosen."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from dashboard import latent_choices as choices
+from dashboard import latent_words as words
+from dashboard.charts import Look
+from dashboard.components import chart_grid
+from dashboard.formats import number
+from dashboard.latent_colour import Colouring, colouring, error_by_set
+from dashboard.latent_data import Source, posterior_of, sets_of
+from dashboard.latent_dims import activity_figure, by_activity, correlated, correlation_figure, kl_figure
+from dashboard.latent_figures import Trail, map_figure, over_time_figure, trails
+from dashboard.latent_plane import Plane
+from dashboard.widgets import el
+from shared.latents import LatentSets, Of
+from shared.layout import RunLayout
+
+MOST_DRAWN = 2000
+CAUGHT = "latent caught"
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What the page is about."""
+
+    layout: RunLayout
+    source: Source
+    sets: LatentSets
+    of: Of
+    look: Look
+    label: str
+    """Of the outcome"""
+
+    @property
+    def name(self) -> str:
+        """Of the run."""
+        return self.layout.root.name
+
+
+def sample(points: int, kept: np.ndarray) -> np.ndarray:
+    """Places of at most `MOST_DRAWN` points, the same ones each time, those `kept` (a mask) among them."""
+    if points <= MOST_DRAWN:
+        return np.arange(points)
+    chosen = np.random.default_rng(0).permutation(points)[:MOST_DRAWN]
+    return np.union1d(chosen, np.flatnonzero(kept))
+
+
+def most_active(sets: LatentSets) -> int:
+    """The dimension whose mean varies most."""
+    variance = np.nan_to_num(sets.mu.astype(float).var(axis=0))
+    return int(variance.argmax()) if len(variance) else 0
+
+
+def draw_map(shown: Shown, plane: Plane, by: str, colour: str, dimension: int, stays: Sequence[str]) -> None:
+    """The map, its legend in words, and what was picked on it."""
+    sets = shown.sets
+    values = colouring(colour, sets, shown.layout, shown.source, shown.label, dimension)
+    of_point = sets.stay[plane.index]
+    followed = trails(stays, sets, plane, dimension)
+    everything = choices.all_points()
+    drawn = np.arange(len(plane.index)) if everything else sample(len(plane.index), np.isin(of_point, stays))
+    picked = chart_grid(
+        "latent-map", [_map_card(shown, plane, by, values, drawn, followed, (colour, dimension, tuple(stays), everything))], 1
+    )
+    finite = len(plane.index)
+    missing = int(np.count_nonzero(~np.isfinite(values.values[plane.index])))
+    total = (
+        len(sets.row) if shown.of == "latents" else int(np.isfinite(sets.state[:, 0]).sum()) if sets.state is not None else 0
+    )
+    st.html(words.summary(finite, len(set(of_point.tolist())), missing, max(total - finite, 0), [plane.note]))
+    if finite > MOST_DRAWN:
+        choices.choose_all(finite, MOST_DRAWN)
+    _take(picked, stays)
+
+
+def _map_card(
+    shown: Shown, plane: Plane, by: str, values: Colouring, drawn: np.ndarray, followed: list[Trail], chosen: tuple[Any, ...]
+) -> dict[str, Any]:
+    identity = f"{shown.name}:{shown.of}:{by}:{'checkpoint' if shown.source.step is None else 'training'}"
+    newest = (
+        f"{shown.source.label} · {len(drawn):,} of {len(plane.index):,} points drawn"
+        if len(drawn) < len(plane.index)
+        else shown.source.label
+    )
+    figure = map_figure(shown.look, plane, drawn, shown.sets, values, followed, identity)
+    return {
+        "key": "latent-map",
+        "title": f"{by.upper()} of {'latents' if shown.of == 'latents' else 'transformer states'}, by {values.label}",
+        "newest": newest,
+        "help": words.MAP[by] + words.PICK + words.DIAGNOSIS,
+        "revision": f"{identity} {shown.source.key} {chosen} {shown.look} {hash(plane.xy.tobytes())}",
+        "figure": figure.to_json(validate=False),
+        "pick": True,
+    }
+
+
+def _take(picked: dict[str, Any] | None, stays: Sequence[str]) -> None:
+    """A click follows a patient; an area lists those in it."""
+    if not picked or picked.get("card") != "latent-map":
+        return
+    found = [stay for stay in picked.get("points", ()) if isinstance(stay, str)]
+    if picked.get("how") == "click" and found:
+        choices.toggle_patient(found[0], stays)
+    elif picked.get("how") == "area":
+        st.session_state[CAUGHT] = found
+    st.rerun(scope="fragment")
+
+
+def caught_table(shown: Shown, stays: Sequence[str]) -> None:
+    """Patients in the area that was drawn around, those with most sets in it first; choosing lines follows them."""
+    caught = Counter(st.session_state.get(CAUGHT) or ())
+    if not caught:
+        return
+    sets = shown.sets
+    frame = caught_frame(sets, error_by_set(sets, shown.source), caught)
+    st.html(el("h2", "In the area", el("small", f"{len(frame):,} patients, {caught.total():,} points"), cls="sv-section"))
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        if st.button(
+            "Follow the first ones", help=f"Draws the way of the first {choices.MOST_FOLLOWED} patients over the map."
+        ):
+            st.query_params[choices.PATIENT] = frame["Patient"].head(choices.MOST_FOLLOWED).tolist()
+            st.rerun(scope="fragment")
+        if st.button("Clear"):
+            st.session_state.pop(CAUGHT)
+            st.rerun(scope="fragment")
+    event = st.dataframe(
+        frame, hide_index=True, on_select="rerun", selection_mode="multi-row", height=min(38 + 35 * len(frame), 320),
+        key=f"latent-table-{hash(tuple(sorted(caught.items())))}",
+    )  # fmt: skip
+    rows = event["selection"]["rows"]
+    chosen = [str(frame["Patient"].iloc[row]) for row in rows][-choices.MOST_FOLLOWED :]
+    if rows != st.session_state.get("latent rows") and chosen:
+        st.session_state["latent rows"] = rows
+        if chosen != list(stays):
+            st.query_params[choices.PATIENT] = chosen
+            st.rerun(scope="fragment")
+
+
+def caught_frame(sets: LatentSets, errors: np.ndarray, caught: Counter[str]) -> pd.DataFrame:
+    """One line for each patient."""
+    rows = []
+    for stay, inside in caught.most_common():
+        own = sets.stay == stay
+        outcome = sets.outcome[own]
+        known = errors[own][np.isfinite(errors[own])]
+        rows.append(
+            {
+                "Patient": stay,
+                "Outcome": "not known" if not len(outcome) or np.isnan(outcome[0]) else f"{outcome[0]:g}",
+                "Sets in the area": inside,
+                "Sets of the patient": int(own.sum()),
+                "Mean error (SD)": number(float(known.mean()), 3) if len(known) else "not decoded",
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def over_time(shown: Shown, plane: Plane, stays: Sequence[str], dimension: int) -> None:
+    """One dimension over the stays of those who are followed."""
+    followed = trails(stays, shown.sets, plane, dimension)
+    if not followed:
+        return
+    key = f"{shown.name} {shown.source.key} {stays} {dimension} {shown.of} {shown.look}"
+    chart_grid("latent-time", [{
+        "key": "latent-time", "title": f"Dimension {dimension} over the stay",
+        "newest": shown.source.label, "help": words.OVER_TIME, "revision": key,
+        "figure": over_time_figure(shown.look, followed, dimension, f"{shown.name}:{dimension}").to_json(validate=False),
+    }], 1)  # fmt: skip
+
+
+def dimensions(shown: Shown, order: Any) -> None:
+    """Activity, KL and correlation of the dimensions."""
+    cards: list[dict[str, Any]] = []
+    posterior = posterior_of(shown.source.posterior)
+    base = f"{shown.name} {shown.source.key} {shown.look}"
+    if posterior is None:
+        st.caption("Activity and kinds of the dimensions are not known: the posterior snapshot of this step is missing.")
+    else:
+        frame = by_activity(posterior)
+        active = int((frame["kind"] == "active").sum())
+        for key, title, help, make in (
+            ("latent-activity", "Activity of each dimension", words.ACTIVITY, activity_figure),
+            ("latent-kl", "KL of each dimension", words.KL, kl_figure),
+        ):
+            newest = (
+                f"{active:,} of {len(frame):,} active" if key == "latent-activity" else f"{frame['kl'].sum():,.3g} nats in all"
+            )
+            figure = make(shown.look, posterior, f"{shown.name}:{key}").to_json(validate=False)
+            cards.append({"key": key, "title": title, "newest": newest, "help": help, "revision": base, "figure": figure})
+    if cards:
+        chart_grid("latent-dims", cards, 2)
+    choices.segments("Order of the correlations", choices.ORDER, {"similarity": "By similarity", "activity": "By activity",
+                     "number": "By number"}, "similarity", words.CORRELATION)  # fmt: skip
+    dims, found = correlated(sets_of(shown.source.latents), order)
+    if len(dims) < 2:
+        st.caption(
+            "Fewer than two dimensions vary over the sets, so there is nothing to correlate: the posterior has collapsed, or is new."
+        )
+        return
+    left_out = shown.sets.mu.shape[1] - len(dims)
+    strongest = np.abs(found - np.eye(len(found))).max()
+    chart_grid("latent-correlation", [{
+        "key": "latent-correlation", "title": "Correlation of the means", "newest":
+        f"strongest {strongest:.2f}" + (f" · {left_out:,} dimensions left out" if left_out else ""), "help": words.CORRELATION,
+        "revision": f"{base} {order}",
+        "figure": correlation_figure(shown.look, dims, found, f"{shown.name}:correlation").to_json(validate=False),
+    }], 1)  # fmt: skip
