@@ -18,6 +18,7 @@ from dashboard.notify_watch import KEY as NOTICES
 from dashboard.notify_watch import Bell
 from dashboard.summaries import Summaries
 from dashboard.watch import LIST, Revisions, Watcher, check_silent_changes
+from dashboard.work import Work
 from shared.layout import SNAPSHOT_KINDS
 from shared.reader import RunStatus
 
@@ -50,6 +51,7 @@ class Service:
         self.revisions = Revisions(self.describe)
         self.watcher = Watcher(runs, self.revisions)
         self.jobs = Jobs(runs, allowed=options.allow_jobs)
+        self.work = Work(runs, lambda name: self.revisions.mark([name]))
         self.store = Store(runs, self.revisions.current)
         self.summaries = Summaries(runs)
         self.bell = Bell(runs, self._statuses, lambda: self.revisions.mark([NOTICES]), options.ways, options.address)
@@ -103,6 +105,7 @@ class Service:
             checks.cancel()
             queue.cancel()
             await asyncio.gather(checks, queue, return_exceptions=True)
+            await asyncio.to_thread(self.work.stop)
             await asyncio.to_thread(self.watcher.stop)
             await asyncio.to_thread(self.bell.stop)
 
