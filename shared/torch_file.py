@@ -69,9 +69,8 @@ class TorchFile:
     def __init__(self, path: Path, file: BinaryIO) -> None:
         self.path = path
         self._file = file
-        status = os.fstat(file.fileno())
-        self.identity: Identity = status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
-        self.bytes = status.st_size
+        self.identity = identity_of(file)
+        self.bytes = self.identity[2]
         self._infos = self._index()
         self._members: dict[str, Member] = {}
         self.big_endian = "byteorder" in self._infos and self._whole("byteorder") == b"big"
@@ -145,12 +144,17 @@ class TorchFile:
             raise ValueError(f"tensor {where!r} needs {named.tensor.end:,} bytes of a storage of {member.bytes:,}")
 
 
-@contextmanager
-def open_torch_file(path: Path) -> Iterator[TorchFile]:
-    """A checkpoint, open as long as the context lasts. A link is not followed, and nothing but a regular file is opened.
+def identity_of(file: BinaryIO) -> Identity:
+    """What tells this file, with these bytes, from others."""
+    status = os.fstat(file.fileno())
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def open_file(path: Path) -> BinaryIO:
+    """Open a regular file and nothing else; a link is not followed, and a pipe is not waited for.
 
     Raises:
-        InputError: missing, not a file, or not readable as a checkpoint; names the file, the reason and what to do.
+        InputError: missing, not a file, or not to be read by this user.
     """
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -159,7 +163,17 @@ def open_torch_file(path: Path) -> Iterator[TorchFile]:
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)
         raise InputError(f"{path}: not a file; name a checkpoint")
-    with os.fdopen(handle, "rb") as file:
+    return os.fdopen(handle, "rb")
+
+
+@contextmanager
+def open_torch_file(path: Path) -> Iterator[TorchFile]:
+    """A checkpoint, open as long as the context lasts.
+
+    Raises:
+        InputError: missing, not a file, or not readable as a checkpoint; names the file, the reason and what to do.
+    """
+    with open_file(path) as file:
         yield _opened(path, file)
 
 

@@ -1,0 +1,101 @@
+"""What the parts of the Checkpoints page share: the address, the files it names, and the slow readings of this process."""
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+from dashboard.checkpoints import Checkpoint, Folder, list_folder
+from dashboard.checkpoints_hash import Check, check
+from dashboard.checkpoints_inside import Inside, Shelf
+from dashboard.checkpoints_values import Source
+from dashboard.checkpoints_work import KEY, CheckpointWork
+from dashboard.components import listen
+from dashboard.loading import folder_token, resolve_run
+from dashboard.service import service
+from shared.errors import InputError
+from shared.layout import RunLayout
+
+AGES = Path(__file__).with_name("frontend") / "ages.js"
+AT_ONCE_S = 0.3
+"""How long a page waits for a reading before it says that it is under way."""
+
+
+@cache
+def work() -> CheckpointWork:
+    """The background readings of this process; pages that listen to `KEY` hear of them."""
+    return CheckpointWork(lambda: service().revisions.mark([KEY]))
+
+
+@cache
+def shelf() -> Shelf:
+    """The checkpoints looked into in this process."""
+    return Shelf()
+
+
+def address() -> dict[str, str]:
+    """What the page shows, as its address says it: run, checkpoint, and what that is compared with."""
+    known = ("run", "checkpoint", "against", "against_run")
+    return {name: st.query_params[name] for name in known if name in st.query_params}
+
+
+def go(**changes: str | None) -> None:
+    """Change the address; None takes a part of it away."""
+    for name, value in changes.items():
+        if value is None:
+            st.query_params.pop(name, None)
+        elif st.query_params.get(name) != value:
+            st.query_params[name] = value
+
+
+def folder_of(run: str) -> tuple[RunLayout, Folder] | None:
+    """The checkpoints of a run; None where there is no such run."""
+    layout = resolve_run(service().runs, run)
+    return (layout, list_folder(layout)) if layout else None
+
+
+def listen_to_folder(key: str, run: str, *, links: bool = False) -> str | None:
+    """Rerun the fragment when the run's folder of checkpoints changes."""
+    layout = resolve_run(service().runs, run)
+    seen = folder_token(layout.root, "checkpoints") if layout else "gone"
+    return listen(key, run, watch="checkpoints", seen=seen, links=links)
+
+
+def listen_to_work(key: str, *, running: bool, seen: int) -> None:
+    """Rerun the fragment as background reading gets on; costs nothing when there is none."""
+    if running:
+        listen(key, KEY, seen=seen, every_ms=300)
+
+
+def revision() -> int:
+    """The state of the background readings, to be taken before their results are looked at."""
+    return service().revisions.current(KEY)
+
+
+def check_of(one: Checkpoint) -> Check:
+    """How a file stands against its sidecar, as far as it has been read."""
+    return check(one, work().known_hash(one.identity))
+
+
+def look_into(one: Checkpoint | None) -> tuple[Inside | None, str | None]:
+    """What is in a checkpoint, or why that cannot be said."""
+    if one is None or one.identity is None:
+        return None, None
+    try:
+        return shelf().look(one.path, one.identity), None
+    except InputError as error:
+        return None, str(error)
+
+
+def source(one: Checkpoint) -> Source:
+    """The file of a checkpoint that is there."""
+    assert one.identity is not None
+    return one.path, one.identity
+
+
+def keep_ages() -> None:
+    """Mount what keeps `3 min ago` true."""
+    component: Any = st.components.v2.component("seqsetvae.ages", js=AGES.read_text(encoding="utf-8"))
+    with st.container(key="push-ages"):
+        component(key="ages", height=1)
