@@ -9,7 +9,7 @@ LAST = "last run"
 
 def choose_run() -> str | None:
     """A select box over all runs; None where there is none. The address always names what is shown."""
-    names = [run.name for run in service().summaries.all()]
+    names = service().summaries.names()
     asked = st.query_params.get("run") or st.session_state.get(LAST)
     if asked is None and names:
         asked = names[0]

@@ -44,6 +44,17 @@ def duration(seconds: float | None) -> str:
     return f"{days} d {hours:02d} h"
 
 
+def size(nbytes: float | None) -> str:
+    """Bytes in powers of 1,000, as disks are sold: `1.2 GB`."""
+    if nbytes is None:
+        return DASH
+    for unit in ("B", "kB", "MB", "GB"):
+        if nbytes < 999.5:
+            return f"{number(nbytes, 3)} {unit}"
+        nbytes /= 1000
+    return f"{number(nbytes, 3)} TB"
+
+
 def rate(per_second: float | None) -> str:
     """Steps per second, or seconds per step where that is easier to grasp."""
     if not per_second or not math.isfinite(per_second):

@@ -5,10 +5,8 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
-from dashboard.formats import DASH, count, duration, moment, number, ranges
-from dashboard.summaries import RunSummary
+from dashboard.formats import number, ranges
 from shared.collapse import Verdict
 from shared.metrics import PROBE
 from shared.reader import Health, RunStatus
@@ -130,41 +128,6 @@ def progress(step: int, planned: int | None) -> Html | None:
     share = min(step / planned, 1.0)
     bar = el("span", style=f"width:{share:.2%}")
     return el("div", bar, cls="sv-progress", data_width="progress", role="progressbar", aria_label="steps done")
-
-
-def run_table(runs: list[RunSummary]) -> Html:
-    """The list of runs: a table on a wide screen, cards on a narrow one."""
-    heads = ("Run", "State", "Verdict", "Progress", "Best AUROC", "Active units", "Started", "Duration", "Device")
-    return el(
-        "table",
-        el("thead", el("tr", *(el("th", head, scope="col") for head in heads))),
-        el("tbody", *(_run_row(run) for run in runs)),
-        cls="sv-runs",
-    )
-
-
-def _run_row(run: RunSummary) -> Html:
-    info = run.status.info
-    data = info.dataset if info else None
-    name = el("a", run.name, href=f"live?run={quote(run.name)}", data_run=run.name)
-    about = data.name if data else run.status.reason if run.status.health is Health.BROKEN else None
-    tag = el("span", "simulated data", cls="sv-tag") if data and data.simulated else None
-    step = count(run.step) + (f" of {run.max_steps:,}" if run.max_steps else "")
-    verdict = el("span", el("span", SIGNS[run.concern.severity], cls="sv-icon"), run.concern.title, cls=f"sv-verdict sv-{run.concern.severity}",
-                 title=run.concern.detail) if run.concern else Html(DASH)  # fmt: skip
-    active = f"{count(run.active_units)} of {count(run.latent_dims)}" if run.active_units is not None else DASH
-    cells = (
-        ("Run", el("div", name, el("div", about, " ", tag, cls="sv-dim") if about or tag else None)),
-        ("State", badge(run.status.health)),
-        ("Verdict", verdict),
-        ("Progress", el("div", step, progress(run.step, run.max_steps))),
-        ("Best AUROC", el("span", number(run.best_auroc, 3))),
-        ("Active units", el("span", active)),
-        ("Started", el("span", moment(info.created_at) if info else DASH)),
-        ("Duration", el("span", duration(run.duration_s))),
-        ("Device", el("span", info.device if info and info.device != "unknown" else DASH)),
-    )
-    return el("tr", *(el("td", value, data_label=label) for label, value in cells), data_name=run.name)
 
 
 def event_table(events: Sequence[Mapping[str, Any]], shown: int = 100) -> Html:

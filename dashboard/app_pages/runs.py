@@ -1,4 +1,4 @@
-"""The list of runs, newest first. It follows the folder: a new run shows up by itself."""
+"""The list of runs. It follows the folder: a new run shows up by itself, and what a run reports is in its row a moment later."""
 
 from pathlib import Path
 
@@ -6,31 +6,28 @@ import streamlit as st
 
 from dashboard.components import listen
 from dashboard.landing import landing
+from dashboard.run_dialogs import open_dialog
+from dashboard.run_list import run_list
 from dashboard.service import service
 from dashboard.watch import LIST
-from dashboard.widgets import el, run_table
 
-LIVE = Path(__file__).with_name("live.py")
-SHOWN = 200
+HERE = Path(__file__).parent
+PAGES = ("live", "compare")
 
 
 @st.fragment
 def show() -> None:
-    """The table, redrawn at most once a second."""
+    """The list, or how to get a first run. Rows go from the server to the browser by themselves; this runs only when asked."""
     hub = service()
-    revision = hub.revisions.current(LIST)
-    opened = listen("list", seen=revision, every_ms=1000, links=True)
-    if opened:
-        st.switch_page(str(LIVE), query_params={"run": opened})
-    runs = hub.summaries.all()
-    if not runs:
+    if hub.summaries.is_empty():
+        listen("list", seen=hub.revisions.current(LIST), every_ms=200)
         st.html(landing(hub.runs))
         return
-    limit = None if st.session_state.get("all_runs") else SHOWN
-    st.html(el("h1", "Runs", el("small", f"{len(runs):,} in {hub.runs}"), cls="sv-section"))
-    st.html(run_table(runs[:limit]))
-    if limit and len(runs) > limit:
-        st.checkbox(f"Show all {len(runs):,} runs", key="all_runs")
+    asked = run_list("runs")
+    if asked.open and asked.open["page"] in PAGES:
+        st.switch_page(str(HERE / f"{asked.open['page']}.py"), query_params={"run": asked.open["runs"]})
+    if asked.act:
+        open_dialog(asked.act["what"], asked.act["runs"])
 
 
 show()
