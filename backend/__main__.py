@@ -19,6 +19,10 @@ COMMANDS = {
     "resume": ("backend.branch", "go back to before a collapse, and on from there with a remedy, as a new run"),
     "diagnose": ("backend.diagnose", "report on the posterior of a run, or of TensorBoard logs"),
     "curves": ("backend.curves", "a run or TensorBoard logs as pictures and text: losses, outcome, dynamics, collapse"),
+    "visualize": (
+        "backend.visualize",
+        "a checkpoint as pictures, and on the pages: posterior, latent space, errors, correlation",
+    ),
     "evaluate": ("backend.evaluate", "scores of a checkpoint on a split, as JSON"),
     "umap": ("backend.umap_run", "lay a run's latents out in the plane, aligned over training, for the Latent space page"),
     "demo": ("backend.demo", "simulated stays, training and dashboard, all at once"),
