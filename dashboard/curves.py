@@ -7,6 +7,7 @@ reader zooms into is read from the log again (`dashboard.windows`).
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -48,8 +49,17 @@ class SeriesView:
     y: np.ndarray
     width: float
     """Steps of a stretch of which only the smallest and the largest value are kept; 0: every value is here."""
-    means: tuple[np.ndarray, np.ndarray]
-    """Mean step and mean value of equal stretches, [M] each, for smoothing."""
+    kept: tuple[np.ndarray, np.ndarray] | None = None
+    """The means, where they cannot be worked out from the values any more."""
+
+    @cached_property
+    def means(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mean step and mean value of equal stretches, [M] each, for smoothing."""
+        if self.kept is not None:
+            return self.kept
+        means = Means()
+        means.extend(self.x, self.y)
+        return means.view()
 
     def between(self, low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
         """The part with low <= x <= high, and one more point on either side, so that lines run on to the edge."""
@@ -70,7 +80,8 @@ class Series:
         """Add values, [n] each; steps ascend."""
         if not len(x):
             return
-        self._means.extend(x, y)
+        if self.width:
+            self._means.extend(x, y)
         if self.width and len(x) > 2:
             keep = extremes(x, y, max(int((x[-1] - x[0]) / self.width), 1))
             keep[-1] = True
@@ -82,6 +93,8 @@ class Series:
 
     def _thin(self) -> None:
         x, y = self._x.view(), self._y.view()
+        if not self.width:  # until now the values told the means themselves
+            self._means.extend(x, y)
         stretches = MOST_POINTS // 4
         keep = extremes(x, y, stretches)
         keep[[0, -1]] = True
@@ -97,7 +110,7 @@ class Series:
 
     def view(self) -> SeriesView:
         """The curve now."""
-        return SeriesView(self._x.view(), self._y.view(), self.width, self._means.view())
+        return SeriesView(self._x.view(), self._y.view(), self.width, self._means.view() if self.width else None)
 
 
 class Means:
