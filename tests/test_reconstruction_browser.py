@@ -1,0 +1,152 @@
+"""The Reconstruction page in a real Chromium: what it shows, what a click does to the address, and that it follows the run."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from shared.layout import RunLayout
+from shared.schema import RunState
+from tests.browser.driving import ROOT, chromium, dashboard, find_chromium, open_page
+from tests.reconstruction_factory import CONSTANT, events, write, write_step
+from tests.run_factory import make_run
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(find_chromium() is None, reason="no Chromium or Chrome on the PATH; `make test` installs one"),
+]
+ARTIFACTS = ROOT / "test-artifacts"
+CHARTS = (
+    "ranking",
+    "over",
+    "distribution",
+    "by-time",
+    "by-frequency",
+    "coverage",
+    "pit",
+    "z",
+    "record",
+    "presence",
+    "reliability",
+    "skill",
+)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("reconstructed")
+    whole = make_run(folder, "whole", steps=60)
+    for step, left in ((100, 0.9), (200, 0.7), (300, 0.5)):
+        write_step(whole, step, events(left=left, claimed=left, seed=step))
+    write(whole.analysed("reconstruction", "final_step-000000300"), events(claimed=0.4))
+    bare = make_run(folder, "bare", steps=60)
+    write_step(bare, 100, events(), with_presence=False)
+    bare.reconstruction(200).write_bytes(b"torn")
+    make_run(folder, "young", steps=60, state=RunState.RUNNING)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def address(runs: Path) -> Iterator[str]:
+    with dashboard(runs) as served:
+        yield f"{served}/reconstruction"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as started:
+        yield started
+
+
+def wait_charts(page: Page, *keys: str) -> None:
+    for key in keys:
+        page.wait_for_selector(f"[data-chart={key}] .sv-plot[data-revision] .main-svg", timeout=25_000)
+
+
+def check(page: Page, name: str) -> None:
+    """No exception box, no page wider than the window; a picture for people to look at."""
+    assert page.locator('[data-testid="stException"]').count() == 0
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{name} is too wide"
+    ARTIFACTS.mkdir(exist_ok=True)
+    page.screenshot(path=ARTIFACTS / f"reconstruction-{name}.png")
+
+
+def shown_steps(page: Page) -> str:
+    return page.locator(".sv-section", has_text="Error by variable").inner_text()
+
+
+@pytest.mark.parametrize(("width", "dark"), [(1440, False), (390, True)])
+def test_a_snapshot_is_shown_whole(browser: Browser, address: str, width: int, dark: bool) -> None:
+    page = open_page(browser, f"{address}?run=whole&variable=HR&variable=Temp&patient=p3", width=width, dark=dark)
+    page.wait_for_selector("[data-chart=ranking]", timeout=15_000)
+    page.set_viewport_size({"width": width, "height": 4300 if width > 400 else 7600})
+    wait_charts(page, *CHARTS)
+    assert CONSTANT in page.locator(".sv-banners").inner_text(), "what is not reconstructed is named"
+    expect(page.locator("[data-chart=record] h3")).to_have_text("Record of p3")
+    assert "step 300" in shown_steps(page)
+    check(page, f"{width}-{'dark' if dark else 'light'}")
+    page.close()
+
+
+def click_point(page: Page, chart: str, index: int) -> None:
+    """Click a point of the last trace of a chart."""
+    page.locator(f"[data-chart={chart}]").scroll_into_view_if_needed()
+    point = page.locator(f"[data-chart={chart}] .scatterlayer .trace").last.locator(".point").nth(index)
+    box = point.bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.mouse.move(box["x"] + box["width"] / 2 + 1, box["y"] + box["height"] / 2, steps=3)
+    page.mouse.down()
+    page.mouse.up()
+
+
+def test_clicks_are_kept_in_the_address_and_what_is_new_is_followed(browser: Browser, address: str, runs: Path) -> None:
+    page = open_page(browser, f"{address}?run=whole&variable=HR")
+    wait_charts(page, "ranking", "over")
+    page.evaluate("window.plot = document.querySelector('[data-chart=over] .js-plotly-plot')")
+    click_point(page, "ranking", 0)
+    page.wait_for_url("**variable=HR&variable=*")
+    click_point(page, "over", 1)
+    page.wait_for_url("**source=step-200*")
+    expect(page.locator(".sv-section", has_text="Error by variable")).to_contain_text("step 200")
+    layout = RunLayout(runs / "whole")
+    write_step(layout, 400, events(left=0.3, claimed=0.3, seed=400))
+    page.wait_for_function("window.plot._fullData[0].x.length === 4", timeout=10_000)
+    assert "step 200" in shown_steps(page), "a snapshot that was chosen stays"
+    assert page.evaluate("window.plot.isConnected"), "updated in place"
+    click_point(page, "over", 3)
+    expect(page.locator(".sv-section", has_text="Error by variable")).to_contain_text("step 400")
+    page.wait_for_url(lambda url: "source=" not in url)
+    write_step(layout, 500, events(left=0.2, claimed=0.2, seed=500))
+    expect(page.locator(".sv-section", has_text="Error by variable")).to_contain_text("step 500", timeout=10_000)
+    page.close()
+
+
+def test_a_checkpoint_that_was_looked_into_can_be_chosen(browser: Browser, address: str) -> None:
+    page = open_page(browser, f"{address}?run=whole&source=checkpoint-final_step-000000300")
+    wait_charts(page, "ranking")
+    assert "checkpoint final_step-000000300" in shown_steps(page)
+    page.locator("[data-state=no-presence]").scroll_into_view_if_needed()
+    expect(page.locator("[data-state=no-presence]")).to_contain_text("older release")
+    page.close()
+
+
+def test_what_is_missing_is_said(browser: Browser, address: str, runs: Path) -> None:
+    page = open_page(browser, f"{address}?run=bare")
+    expect(page.locator(".sv-banners").first).to_contain_text("step-000000200.parquet: no readable parquet", timeout=15_000)
+    check(page, "unreadable")
+    page.goto(f"{address}?run=bare&source=step-100")
+    expect(page.locator(".sv-banners").first).to_contain_text("No uncertainty", timeout=15_000)
+    expect(page.locator(".sv-banners").first).to_contain_text("step-000000200.parquet")
+    wait_charts(page, "ranking")
+    assert page.locator("[data-chart=coverage]").count() == 0
+    check(page, "no-uncertainty")
+    page.goto(f"{address}?run=young")
+    expect(page.locator("[data-state=no-snapshot]")).to_contain_text("after step 200", timeout=15_000)
+    check(page, "none-yet")
+    write_step(RunLayout(runs / "young"), 200, events(claimed=0.5))
+    wait_charts(page, "ranking")
+    page.goto(f"{address}?run=../../etc")
+    expect(page.locator("[data-state=gone]")).to_contain_text("This run is not here", timeout=15_000)
+    page.close()
