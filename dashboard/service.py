@@ -16,6 +16,7 @@ from dashboard.loading import Store, folder_token
 from dashboard.notify_send import Way
 from dashboard.notify_watch import KEY as NOTICES
 from dashboard.notify_watch import Bell
+from dashboard.overview import Rows
 from dashboard.summaries import Summaries
 from dashboard.watch import LIST, Revisions, Watcher, check_silent_changes
 from dashboard.work import Work
@@ -53,7 +54,8 @@ class Service:
         self.jobs = Jobs(runs, allowed=options.allow_jobs)
         self.work = Work(runs, lambda name: self.revisions.mark([name]))
         self.store = Store(runs, self.revisions.current)
-        self.summaries = Summaries(runs)
+        self.summaries = Summaries(runs, self.revisions.current, lambda: self.revisions.mark([LIST]))
+        self.rows = Rows(self.summaries, self.colours)
         self.bell = Bell(runs, self._statuses, lambda: self.revisions.mark([NOTICES]), options.ways, options.address)
         self.revisions.hear = self.bell.touch
 
@@ -84,7 +86,7 @@ class Service:
         if key == NOTICES:
             return None
         if key == LIST:
-            return tuple((run.name, run.status.health) for run in self.summaries.all())
+            return self.summaries.recheck()
         return self.jobs.devices.look().token if key == DEVICES else self.store.health(key)
 
     def _statuses(self) -> list[RunStatus]:
@@ -94,9 +96,8 @@ class Service:
     async def lifespan(self, _app: object) -> AsyncIterator[None]:
         """Watch while the server serves."""
         self.revisions.attach(asyncio.get_running_loop())
-        self.watcher.start()
         self.bell.start()
-        checks = asyncio.create_task(check_silent_changes(self.watcher, self.state_of))
+        checks = asyncio.create_task(self._watch())
         queue = asyncio.create_task(self.jobs.run(self.revisions))
         try:
             yield
@@ -108,6 +109,13 @@ class Service:
             await asyncio.to_thread(self.work.stop)
             await asyncio.to_thread(self.watcher.stop)
             await asyncio.to_thread(self.bell.stop)
+
+    async def _watch(self) -> None:
+        """Setting up the watches of 2,000 runs takes a moment that no page has to wait for."""
+        await asyncio.to_thread(self.watcher.start)
+        self.summaries.distrust()
+        self.revisions.mark([LIST, *self.revisions.subscribed()])
+        await check_silent_changes(self.watcher, self.state_of)
 
 
 _running: list[Service] = []
