@@ -109,10 +109,9 @@ def verdict_of(run: Drawn) -> str:
 
 
 def last_step(snapshot: Snapshot) -> int:
-    """The last step of the training log; of evaluations where it has none."""
-    steps, _ = series(snapshot, "training", "loss")
+    """The last step of the training log; where it has none, that of the last sign of life."""
     beat = snapshot.status.heartbeat
-    return int(steps[-1]) if len(steps) else beat.step if beat else 0
+    return snapshot.last_step if snapshot.last_step is not None else beat.step if beat else 0
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

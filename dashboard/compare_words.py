@@ -69,6 +69,10 @@ def notes(choice: Choice, loaded: Loaded, view: View) -> Html:
                 "warning", "Not drawn: " + names_text(names) + ".", reason, "Take it out of the choice, or restore its folder."
             )
         )
+    partly = [run.name for run in loaded.runs if run.snapshot.reading is not None]
+    if partly:
+        told = "These logs are large: their curves are a sample of lines until all of them are read, which goes on by itself."
+        said.append(banner("info", f"Still reading: {names_text(partly)}.", told))
     for reason, names in _by_reason(left_out(loaded.runs, view.x)).items():
         verb = "has" if len(names) == 1 else "have"
         said.append(
