@@ -4,6 +4,8 @@ from pathlib import Path
 
 import streamlit as st
 
+from dashboard.notify_ui import bell, require_sign_in
+
 HERE = Path(__file__).parent
 SHEETS = sorted((HERE / "frontend").glob("*.css"))
 """style.css holds what pages share; each page may have a sheet of its own."""
@@ -28,4 +30,9 @@ pages += [
         ("jobs", "Jobs", "play_circle"),
     )
 ]
-st.navigation(pages, position="top").run()
+page = st.navigation(pages, position="top")
+require_sign_in()
+told_of = bell()
+if told_of:
+    st.switch_page(HERE / "app_pages" / "live.py", query_params={"run": told_of})
+page.run()

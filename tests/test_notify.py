@@ -2,6 +2,7 @@
 
 import queue
 import shutil
+import socket
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -270,12 +271,17 @@ def test_a_command_that_fails_says_why(code: str, words: str) -> None:
 
 
 def test_a_command_that_hangs_is_ended_with_all_it_started(tmp_path: Path) -> None:
-    start = "import pathlib, subprocess; child = subprocess.Popen(['sleep', '60'])"
-    child = f"{start}; pathlib.Path({str(tmp_path / 'pid')!r}).write_text(str(child.pid)); child.wait()"
-    with pytest.raises(DeliveryError, match="still ran after 1 s"):
-        Command([sys.executable, "-c", child], timeout_s=1).send(NOTICE, "")
-    status = Path(f"/proc/{(tmp_path / 'pid').read_text()}/stat")
-    assert not status.exists() or status.read_text().rpartition(")")[2].split()[0] == "Z"
+    held = f"import socket, subprocess; held = socket.socket(socket.AF_UNIX); held.connect({str(tmp_path / 'held')!r})"
+    child = f"{held}; subprocess.Popen(['sleep', '60'], pass_fds=[held.fileno()]).wait()"
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "held"))
+        listening.listen()
+        with pytest.raises(DeliveryError, match="still ran after 1 s"):
+            Command([sys.executable, "-c", child], timeout_s=1).send(NOTICE, "")
+        connection, _ = listening.accept()
+        connection.settimeout(10)
+        assert connection.recv(1) == b"", "the last process that held the socket is gone"
+        connection.close()
 
 
 def test_a_command_that_is_gone() -> None:
