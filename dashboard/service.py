@@ -21,7 +21,6 @@ from dashboard.summaries import Summaries
 from dashboard.watch import LIST, Revisions, Watcher, check_silent_changes
 from dashboard.work import Work
 from shared.layout import SNAPSHOT_KINDS
-from shared.reader import RunStatus
 
 SNAPSHOT_FOLDERS = (*SNAPSHOT_KINDS, "analysis")
 
@@ -56,7 +55,7 @@ class Service:
         self.store = Store(runs, self.revisions.current)
         self.summaries = Summaries(runs, self.revisions.current, lambda: self.revisions.mark([LIST]))
         self.rows = Rows(self.summaries, self.colours)
-        self.bell = Bell(runs, self._statuses, lambda: self.revisions.mark([NOTICES]), options.ways, options.address)
+        self.bell = Bell(runs, lambda: self.revisions.mark([NOTICES]), options.ways, options.address)
         self.revisions.hear = self.bell.touch
 
     def describe(self, key: str) -> dict[str, Any]:
@@ -88,9 +87,6 @@ class Service:
         if key == LIST:
             return self.summaries.recheck()
         return self.jobs.devices.look().token if key == DEVICES else self.store.health(key)
-
-    def _statuses(self) -> list[RunStatus]:
-        return [run.status for run in self.summaries.all()]
 
     @asynccontextmanager
     async def lifespan(self, _app: object) -> AsyncIterator[None]:
