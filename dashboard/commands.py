@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from dashboard.jobs_record import ENDED, Job, command_line
+from dashboard.jobs_record import ENDED, WIDTH, Job, command_line
 from dashboard.jobs_view import badge
 from dashboard.service import service
 from dashboard.widgets import banner
@@ -19,7 +19,7 @@ def offer(label: str, words: Sequence[str], *, key: str, help: str = "") -> None
     Once it is queued a link to the job stands in the place of the button, until that has ended or the words are others.
     """
     jobs = service().jobs
-    st.code(command_line(list(words)), language="bash", wrap_lines=True)
+    st.code(command_line(words, width=WIDTH), language="bash", wrap_lines=True)
     if not jobs.allowed:
         st.caption("Copy it into a terminal. To start it from here, run the dashboard with `--allow-jobs`.")
         return

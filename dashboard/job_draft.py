@@ -39,6 +39,11 @@ class Draft:
     """Counts drafts up, so that a field of the last one is not taken for one of this."""
 
     @property
+    def source(self) -> str:
+        """Where values come from that are not the defaults, in a word or two."""
+        return self.origin if self.origin in (preset.title for preset in PRESETS.values()) else "the run"
+
+    @property
     def values(self) -> dict[str, Any]:
         """All that differs from the defaults, or from the resumed run."""
         forced = {} if self.target is not None else {"output_dir": str(self.runs), "log_dir": None}
@@ -92,7 +97,7 @@ class Draft:
                 str(self.target),
                 *words_of(build_config(same, base=config), self.resumed),
             ]
-        return [command, *words_of(config, always=("data_dir", "output_dir") if command == "train" else ("data_dir",))]
+        return [command, *words_of(config, always=("data_dir", "output_dir"))]
 
 
 def from_preset(key: str, runs: Path) -> Draft:
@@ -156,4 +161,4 @@ def from_words(words: list[str], runs: Path) -> Draft:
         draft.typed = values
         return draft
     values.pop("output_dir", None)
-    return Draft("an earlier job", values, runs=runs)
+    return Draft("the earlier job", values, runs=runs)

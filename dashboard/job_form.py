@@ -82,14 +82,10 @@ def finish(
         st.code(command_line(words, lanes, WIDTH), language="bash", wrap_lines=True)
     if refused:
         st.html(_refused(refused))
-    if not hub.jobs.allowed:
-        st.html(
-            banner(
-                "info",
-                "Copy the command.",
-                "It starts training in any terminal with this checkout. " + REFUSED[0].upper() + REFUSED[1:] + ".",
-            )
-        )
+    if not hub.jobs.allowed:  # the queue refuses too: this only explains
+        what = "It starts training in any terminal with this checkout."
+        how = "Then jobs start from here, wait for their GPU, can be followed and stopped, and outlive the dashboard."
+        st.html(banner("info", "Copy the command.", f"{what} {REFUSED[0].upper()}{REFUSED[1:]}. {how}"))
         return
     missing = hub.jobs.missing()
     if missing:
@@ -120,10 +116,11 @@ def _refused(lines: list[str]) -> Html:
 def buttons(draft: Draft, config: TrainConfig | None, words: list[str] | None, device: str) -> None:
     """Start, and preflight."""
     hub = service()
+    starts = "Resume training" if draft.target is not None else "Start training"
     waits = any(job.state not in ENDED and job.device == device for job in hub.jobs.all()[0])
     with st.container(horizontal=True):
         if st.button(
-            "Add to queue" if waits else "Start training", key="start", type="primary", disabled=words is None,
+            "Add to queue" if waits else starts, key="start", type="primary", disabled=words is None,
             icon=":material/playlist_add:" if waits else ":material/play_arrow:",
             help="It waits there until its device is free." if waits else "Its device is free: it starts at once.",
         ):  # fmt: skip

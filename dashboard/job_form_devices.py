@@ -27,6 +27,9 @@ def choose_device(draft: Draft) -> tuple[str, list[str]]:
             chosen = st.multiselect("GPUs", list(machine.gpus), default=[machine.gpus[0]], format_func=_title, key="gpus")
             cards = chosen or [machine.gpus[0]]
             draft.devices = {"devices": len(cards)} if len(cards) > 1 else {}
+            in_use = [f"{gpu.processes} on GPU {gpu.index} ({gpu.memory})" for gpu in cards if gpu.processes]
+            if in_use:
+                st.html(el("p", f"Processes there already: {'; '.join(in_use)}. Memory may be short.", cls="sv-dim sv-why"))
             return f"gpu:{','.join(str(gpu.index) for gpu in cards)}", [f"gpu {gpu.index}" for gpu in cards]
     draft.devices = {"accelerator": "cpu"} if how == CPU else {}
     return ("cpu", []) if how == CPU else ("gpu", [])

@@ -93,5 +93,5 @@ def note(draft: Draft, each: Option, problem: str) -> Html:
     before, default = each.write(draft.untouched(each.name)), each.write(each.default)
     if each.name in draft.typed:
         return el("p", el("strong", "changed"), f" from {before}", cls="sv-field-note")
-    text = f"default {default}" if before == default else f"from {draft.origin}; default {default}"
+    text = f"default {default}" if before == default else f"from {draft.source}; default {default}"
     return el("p", text, cls="sv-field-note")

@@ -20,8 +20,9 @@ DRAFT, OF, ASKED, SEEN = "draft", "draft of", "job start", "address seen"
 def current_draft() -> Draft | None:
     """The draft that the choice of a start leads to; what was typed stays until another start is chosen. None when it cannot be."""
     _follow_address()
+    st.session_state.setdefault(ASKED, "recommended")
     start = st.segmented_control(
-        "Start from", list(TITLES), format_func=TITLES.__getitem__, default="recommended", required=True, key=ASKED,
+        "Start from", list(TITLES), format_func=TITLES.__getitem__, required=True, key=ASKED,
         persist_state="session",
         help="A preset, the options of another run (to change some of them), or a checkpoint to go on with in its own run.",
     )  # fmt: skip

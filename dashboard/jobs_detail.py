@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Callable
+from pathlib import Path
 
 import streamlit as st
 
@@ -118,7 +119,7 @@ def confirm_kill(job: Job) -> None:
         el(
             "p",
             "Its processes end at once, without saving. ",
-            lost_by_kill(*progress_of(job)) if job.run else "What it has not written yet is lost.",
+            lost_by_kill(*progress_of(service().runs, job)) if job.run else "What it has not written yet is lost.",
         )
     )
     st.html(el("p", "Stop lets training finish its step and save first.", cls="sv-dim"))
@@ -129,9 +130,9 @@ def confirm_kill(job: Job) -> None:
             st.rerun()
 
 
-def progress_of(job: Job) -> tuple[int | None, int | None]:
+def progress_of(runs: Path, job: Job) -> tuple[int | None, int | None]:
     """The step of a job's run, and that of its newest checkpoint; None for what there is not."""
-    layout = resolve_run(service().runs, job.run or "")
+    layout = resolve_run(runs, job.run or "")
     if layout is None:
         return None, None
     beat = read_status(layout).heartbeat

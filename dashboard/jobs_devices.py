@@ -102,7 +102,7 @@ class Devices:
         passed, idle = (now - then for now, then in zip(self._times, before, strict=True))
         return Machine(
             cores=psutil.cpu_count() or 1,
-            cpu_percent=100 * (1 - idle / passed) if passed > 0 else 0.0,
+            cpu_percent=100 * min(max(1 - idle / passed, 0.0), 1.0) if passed > 0 else 0.0,
             load=os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
             used_bytes=memory.total - memory.available,
             total_bytes=memory.total,

@@ -66,7 +66,8 @@ def place(jobs: Sequence[Job], gpus: Sequence[int]) -> Places:
             held |= dict.fromkeys(wanted, f"job {title(job)}")
         else:
             found.reasons[job.id] = reason or "; ".join(f"waiting for {shown(lane)}: {who}" for lane, who in taken.items())
-            promised |= {lane: f"job {title(job)}, which is before it" for lane in wanted if lane not in held}
+            first = {lane: f"job {title(job)}, which is before it" for lane in wanted if lane not in held}
+            promised = first | promised
     return found
 
 

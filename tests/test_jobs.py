@@ -1,5 +1,6 @@
 """The queue of jobs with real processes, run by a small program in the place of the backend; and the words that may become jobs."""
 
+import contextlib
 import json
 import os
 import signal
@@ -40,7 +41,7 @@ sys.exit(130 if asked else 7 if name.startswith("fail") else 0)
 '''
 
 
-def until(true: Callable[[], bool], what: str, within: float = 20) -> None:
+def until(true: Callable[[], bool], what: str, within: float = 120) -> None:
     """Wait for another process, which has no other way to say how far it is."""
     end = time.monotonic() + within
     while not true():
@@ -63,7 +64,8 @@ def jobs(place: Path) -> Iterator[Jobs]:
     yield queue
     for job in queue.all()[0]:
         if job.state in ACTIVE and job.process:
-            os.kill(job.process.pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(job.process.pid, signal.SIGKILL)
 
 
 def queue_at(place: Path, allowed: bool = True) -> Jobs:

@@ -22,9 +22,9 @@ SHARES = (3, 2)
 def devices() -> None:
     """Memory and load, looked at every few seconds while this is on the screen."""
     seen = service().jobs.devices.look()
-    listen("devices", DEVICES, watch="load", seen=seen.token, every_ms=2000, only_visible=True)
     st.html(el("h2", "Devices", el("small", "of the machine that the dashboard runs on"), cls="sv-section"))
     st.html(machine(seen))
+    listen("devices", DEVICES, watch="load", seen=seen.token, every_ms=2000, only_visible=True)
 
 
 @st.fragment
