@@ -44,6 +44,8 @@ class Seen:
 
     title: str
     step: int
+    label: str
+    """Name of the outcome"""
     result: ProbeResult
     sets: LatentSets
     umap: Frame | str
@@ -80,11 +82,11 @@ def run(args: argparse.Namespace) -> int:
     out = args.out or (own.plots / checkpoint.stem if in_run else Path())
     with contextlib.ExitStack() as stack:
         layout = own if in_run else RunLayout(Path(stack.enter_context(tempfile.TemporaryDirectory())))
-        result, step = evaluated(args)
+        result, step, label = evaluated(args)
         try:
             kinds = write_analysis(layout, checkpoint.stem, result)
             seen = Seen(
-                f"{own.root.name} / {checkpoint.name}" if in_run else checkpoint.name, step, result,
+                f"{own.root.name} / {checkpoint.name}" if in_run else checkpoint.name, step, label, result,
                 read_latents(layout.analysed("latents", checkpoint.stem)), laid_out(layout, checkpoint.stem),
             )  # fmt: skip
             out.mkdir(parents=True, exist_ok=True)
@@ -100,8 +102,8 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def evaluated(args: argparse.Namespace) -> tuple[ProbeResult, int]:
-    """Everything of the sample, and the step of the checkpoint."""
+def evaluated(args: argparse.Namespace) -> tuple[ProbeResult, int, str]:
+    """Everything of the sample, the step of the checkpoint, and the name of the outcome."""
     from backend.build import module_from_checkpoint
     from backend.checkpoints import load_checkpoint
 
@@ -126,7 +128,7 @@ def evaluated(args: argparse.Namespace) -> tuple[ProbeResult, int]:
     pictured = min(SETS_PER_STAY * stays, MOST_LATENTS)
     size = SampleSize(shown=SHOWN_SETS, pictured=pictured, decoded=stays, stays_per_batch=args.batch_size)
     module.to("cuda" if torch.cuda.is_available() else "cpu")
-    return StayProbe(dataset, stays, size=size)(module), int(loaded["global_step"])
+    return StayProbe(dataset, stays, size=size)(module), int(loaded["global_step"]), dataset.config.label
 
 
 def write_analysis(layout: RunLayout, stem: str, result: ProbeResult) -> list[str]:

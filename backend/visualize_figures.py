@@ -16,6 +16,7 @@ from backend.visualize_errors import by_time_chart, by_variable_chart, calibrati
 from backend.visualize_space import by_error, by_hour, by_outcome, principal_plane
 from shared.collapse import Thresholds
 from shared.conditions import findings
+from shared.metrics import PROBE
 from shared.probes import History, Probe
 
 if TYPE_CHECKING:
@@ -139,7 +140,8 @@ def summary_chart(axes: Axes, seen: Seen) -> None:
     """The figures, and the conditions that hold, in words."""
     nothing(axes, "")
     values = seen.result.values
-    lines = [f"{name:<20}{values[name]:>12,.4g}" for name in SUMMARY if isinstance(values.get(name), int | float)]
+    known = [name for name in SUMMARY if isinstance(values.get(name), int | float)]
+    lines = [f"{PROBE[name].label:<22}{values[name]:>9,.4g} {PROBE[name].unit}" for name in known]
     axes.text(
         0.03, 0.97, "\n".join(lines), transform=axes.transAxes, va="top", family="monospace", fontsize=8.5, color=INK["text"]
     )

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.collections import PathCollection
 
 from backend.plots import INK, caption, nothing
 
 if TYPE_CHECKING:
     from backend.visualize import Seen
 
-OUTCOMES = ((0.0, "without the outcome", INK["training"], "o"), (1.0, "with the outcome", INK["probe"], "^"))
+ANSWERS = ((0.0, "no", INK["training"], "o"), (1.0, "yes", INK["probe"], "^"))
+UNKNOWN = "#D1D5DB"
 DOT = 7
 
 
@@ -22,7 +24,7 @@ def by_outcome(axes: Axes, seen: Seen) -> None:
                      "mean little.")  # fmt: skip
     if placed is not None:
         rows, xy = placed
-        outcome_dots(axes, xy, seen.sets.outcome[rows])
+        outcome_dots(axes, xy, seen.sets.outcome[rows], seen.label)
 
 
 def by_hour(axes: Axes, seen: Seen) -> None:
@@ -43,8 +45,10 @@ def by_error(axes: Axes, seen: Seen) -> None:
     if not np.isfinite(errors).any():
         nothing(axes, "No reconstruction of these sets")
         return
-    axes.scatter(*xy[~np.isfinite(errors)].T, s=DOT, color="#D1D5DB", linewidths=0)
     known = np.isfinite(errors)
+    if not known.all():
+        dots(axes, xy[~known], color=UNKNOWN, label=f"not among the sets whose events are kept ({(~known).sum():,})")
+        axes.legend(frameon=False, markerscale=2, loc="best")
     _coloured(axes, xy[known], errors[known], "root mean square error, standard deviations")
 
 
@@ -58,22 +62,25 @@ def principal_plane(axes: Axes, seen: Seen) -> None:
     centred = points.astype(float) - points.mean(axis=0)
     _, size, directions = np.linalg.svd(centred, full_matrices=False)
     share = size**2 / max(float((size**2).sum()), 1e-30)
-    outcome_dots(axes, centred @ directions[:2].T, seen.sets.outcome[rows])
+    outcome_dots(axes, centred @ directions[:2].T, seen.sets.outcome[rows], seen.label)
     axes.set_xlabel(f"first component ({share[0]:.0%} of the variance)")
     axes.set_ylabel(f"second component ({share[1]:.0%})")
 
 
-def outcome_dots(axes: Axes, xy: np.ndarray, outcome: np.ndarray) -> None:
+def dots(axes: Axes, xy: np.ndarray, **options: Any) -> PathCollection:
+    """Points [N, 2]."""
+    return axes.scatter(xy[:, 0], xy[:, 1], s=DOT, linewidths=0, **options)
+
+
+def outcome_dots(axes: Axes, xy: np.ndarray, outcome: np.ndarray, name: str) -> None:
     """Points [N, 2] by outcome [N]; the rarer on top, those of unknown outcome in grey."""
     unknown = ~np.isfinite(outcome)
     if unknown.any():
-        axes.scatter(*xy[unknown].T, s=DOT, color="#D1D5DB", linewidths=0, label=f"unknown ({unknown.sum():,})")
-    for value, label, colour, marker in sorted(OUTCOMES, key=lambda one: -int((outcome == one[0]).sum())):
+        dots(axes, xy[unknown], color=UNKNOWN, label=f"unknown ({unknown.sum():,})")
+    for value, answer, colour, marker in sorted(ANSWERS, key=lambda one: -int((outcome == one[0]).sum())):
         own = outcome == value
         if own.any():
-            axes.scatter(
-                *xy[own].T, s=DOT, color=colour, marker=marker, alpha=0.6, linewidths=0, label=f"{label} ({own.sum():,})"
-            )
+            dots(axes, xy[own], color=colour, marker=marker, alpha=0.6, label=f"{name}: {answer} ({own.sum():,})")
     axes.legend(frameon=False, markerscale=2, loc="best")
 
 
@@ -106,5 +113,5 @@ def _placed(axes: Axes, seen: Seen, title: str, text: str) -> tuple[np.ndarray, 
 def _coloured(axes: Axes, xy: np.ndarray, values: np.ndarray, label: str) -> None:
     low, high = np.percentile(values, [1, 99])
     order = np.argsort(values, kind="stable")
-    dots = axes.scatter(*xy[order].T, c=values[order], s=DOT, cmap="viridis", vmin=low, vmax=high, linewidths=0, alpha=0.85)
-    axes.figure.colorbar(dots, ax=axes, shrink=0.85, label=label).outline.set_visible(False)
+    drawn = dots(axes, xy[order], c=values[order], cmap="viridis", vmin=low, vmax=high, alpha=0.85)
+    axes.figure.colorbar(drawn, ax=axes, shrink=0.85, label=label).outline.set_visible(False)
