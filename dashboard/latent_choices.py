@@ -121,6 +121,14 @@ def choose_colour(options: Mapping[str, str]) -> str:
     return value
 
 
+def choose_order() -> str:
+    """Of the dimensions in the correlation heatmap."""
+    orders = {"similarity": "By similarity", "activity": "By activity", "number": "By number"}
+    return segments(
+        "Order of the correlations", ORDER, orders, "similarity", "Blocks stand together by similarity; see the chart's guide."
+    )
+
+
 def choose_dimension(dimensions: int, default: int) -> int:
     """A latent dimension, counted from 0 over all levels."""
     try:

@@ -1,6 +1,5 @@
 """What the points of a latent map are coloured by: values of each set, with their unit and what is not known."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -70,11 +69,11 @@ def _observed(layout: RunLayout) -> Observed | None:
 def colouring(key: str, sets: LatentSets, layout: RunLayout, source: Source, label: str, dimension: int) -> Colouring:
     """The values of every set of a snapshot. Raises InputError for a file that cannot be read."""
     if key == TIME:
-        return Colouring("Time since admission", "h", sets.minute / 60)
+        return Colouring("time since admission", "h", sets.minute / 60)
     if key == ERROR:
-        return Colouring("Reconstruction error", "SD", error_by_set(sets, source), missing="not decoded")
+        return Colouring("reconstruction error", "SD", error_by_set(sets, source), missing="not decoded")
     if key == DIMENSION:
-        return Colouring(f"Mean of dimension {dimension}", "", sets.mu[:, dimension])
+        return Colouring(f"mean of dimension {dimension}", "", sets.mu[:, dimension])
     if key.startswith(VARIABLE):
         observed = observed_of(layout.observed)
         if observed is not None:
@@ -109,8 +108,3 @@ def _categories(values: np.ndarray, unit: str) -> dict[float, str] | None:
 def _words(unit: str) -> dict[int, str]:
     parts = [part.partition(":") for part in unit.split(",")]
     return {int(number): word.strip() for number, _, word in parts if number.strip().isdecimal() and word.strip()}
-
-
-def order_of(known: Sequence[str], first: str) -> list[str]:
-    """`first` before the rest."""
-    return [first, *(one for one in known if one != first)] if first in known else list(known)

@@ -3,11 +3,13 @@
 What was read is remembered by path, time of change and size, and the least recently used forgotten.
 """
 
-from collections.abc import Callable
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -60,20 +62,43 @@ def remembered(most: int) -> Callable[[Callable[[Path], R]], Callable[[Path], R]
 
     def wrap(read: Callable[[Path], R]) -> Callable[[Path], R]:
         @lru_cache(maxsize=most)
-        def kept(path: Path, _stamp: tuple[int, int]) -> R:
+        def kept(path: Path, _version: tuple[str, int, int]) -> R:
             return read(path)
 
-        def current(path: Path) -> R:
-            try:
-                status = path.stat()
-                stamp = status.st_mtime_ns, status.st_size
-            except OSError:
-                stamp = 0, 0
-            return kept(path, stamp)
-
-        return current
+        return lambda path: kept(path, version(path))
 
     return wrap
+
+
+def version(path: Path) -> tuple[str, int, int]:
+    """Of a file: what was made from it holds as long as this stays the same."""
+    try:
+        status = path.stat()
+    except OSError:
+        return str(path), 0, 0
+    return str(path), status.st_mtime_ns, status.st_size
+
+
+class Kept:
+    """The last things that were made, for all sessions: going back to a snapshot costs nothing."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._lock = threading.Lock()
+        self._found: OrderedDict[Hashable, Any] = OrderedDict()
+
+    def once(self, key: Hashable, make: Callable[[], R]) -> R:
+        """What `make` gave for that key, now or before."""
+        with self._lock:
+            if key in self._found:
+                self._found.move_to_end(key)
+                return self._found[key]
+        made = make()
+        with self._lock:
+            self._found[key] = made
+            while len(self._found) > self._most:
+                self._found.popitem(last=False)
+        return made
 
 
 @remembered(12)
@@ -127,7 +152,7 @@ class Observed:
     frame: pd.DataFrame
     units: dict[str, str]
 
-    @property
+    @cached_property
     def names(self) -> list[str]:
         """Variables, the most often known first."""
         return [str(name) for name in self.frame["variable"].value_counts().index]

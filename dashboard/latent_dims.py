@@ -12,7 +12,7 @@ from shared.latents import LatentSets
 
 MOST_CORRELATED = 96
 """The most active dimensions; more than these cannot be told apart in a picture."""
-HEIGHT = 320
+HEIGHT = 270
 KINDS = {
     "active": ("training", "", "carries information on every patient"),
     "mixed": ("probe", "x", "is used for some patients only"),
@@ -38,7 +38,8 @@ def activity_figure(look: Look, posterior: pd.DataFrame, identity: str) -> go.Fi
     figure.add_shape(type="line", xref="x domain", yref="y", x0=0, x1=1, y0=limit, y1=limit,
                      line={"color": colour, "width": 1.2, "dash": "dash"})  # fmt: skip
     figure.add_annotation(text=f"active above {limit:g}", xref="x domain", x=1, xanchor="right", yref="y", y=float(np.log10(limit)),
-                          yanchor="bottom", showarrow=False, font={"size": 10.5, "color": colour})  # fmt: skip
+                          yanchor="middle", showarrow=False, font={"size": 10.5, "color": colour},
+                          bgcolor=COLOURS[look.dark]["paper"], borderpad=1)  # fmt: skip
     return figure
 
 
@@ -69,7 +70,8 @@ def _bars(look: Look, frame: pd.DataFrame, column: str, title: str, identity: st
     positive = frame[column][frame[column] > 0]
     low = np.floor(np.log10(max(float(positive.min()) if len(positive) else FLOOR, FLOOR)))
     high = np.log10(max(float(frame[column].max()), FLOOR)) + 0.15
-    figure.update_yaxes(type="log", range=[min(low, -2.3), max(high, -1.0)], nticks=5)
+    span = [min(low, -2.3), max(high, -1.0)]
+    figure.update_yaxes(type="log", range=span, dtick="D2" if span[1] - span[0] <= 2.5 else 1)
     figure.update_xaxes(range=[0.4, len(frame) + 0.6], showspikes=False)
     return figure
 
@@ -102,7 +104,7 @@ def correlated(sets: LatentSets, order: Order) -> tuple[np.ndarray, np.ndarray]:
 def correlation_figure(look: Look, dims: np.ndarray, found: np.ndarray, identity: str) -> go.Figure:
     """Correlations as a heatmap, centred at 0."""
     note = COLOURS[look.dark]["note"]
-    figure = go.Figure(layout=layout(look, x="dimension", y="dimension", identity=identity, height=460))
+    figure = go.Figure(layout=layout(look, x="dimension", y="dimension", identity=identity, height=540))
     names = [str(dim) for dim in dims]
     middle = COLOURS[look.dark]["paper"]
     figure.add_trace(go.Heatmap(

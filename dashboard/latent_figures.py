@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
+from plotly.colors import sample_colorscale
 
 from dashboard.charts import COLOURS, Look, layout
 from dashboard.colours import DASHES, PALETTE
@@ -16,7 +17,11 @@ from shared.latents import LatentSets
 MAP_HEIGHT = 580
 MOST_FOLLOWED = 5
 SYMBOLS = ("circle", "diamond", "square", "triangle-up", "x")
-SCALE = "Cividis"
+SCALE = {
+    dark: sample_colorscale("Cividis", np.linspace(0.25 if dark else 0, 1 if dark else 0.93, 9).tolist())
+    for dark in (False, True)
+}
+"""By whether the page is dark: without the end that would be lost on the ground"""
 ROBUST = (2, 98)
 """Percentiles that the colours span: one wild value must not make all others alike."""
 FOLLOWED = (5, 3, 1, 4, 2)
@@ -78,7 +83,7 @@ def map_figure(
     elif known.any():
         low, high = np.percentile(values[known], ROBUST)
         _add_points(figure, plane, drawn[known[drawn]], sets, colouring, name=f"known ({np.count_nonzero(known):,})", marker={
-            "size": 5, "color": values[drawn[known[drawn]]].round(4), "opacity": faded, "colorscale": SCALE, "cmin": low,
+            "size": 5, "color": values[drawn[known[drawn]]].round(4), "opacity": faded, "colorscale": SCALE[look.dark], "cmin": low,
             "cmax": high if high > low else low + 1, "showscale": True, "colorbar": _colourbar(colouring, look)})  # fmt: skip
     for place, trail in enumerate(followed):
         _add_trail(figure, trail, place, look)
@@ -133,7 +138,7 @@ def _add_trail(figure: go.Figure, trail: Trail, place: int, look: Look) -> None:
         marker={"symbol": symbols, "size": sizes, "color": colour, "line": {"width": 2, "color": colour}},
         text=["" for _ in trail.hours[:-1]] + [trail.stay], textposition="top center", textfont={"size": 11, "color": colour},
         customdata=trail.hours.round(1), hovertemplate=f"patient {trail.stay}<br>%{{customdata}} h<extra></extra>",
-        selected={"marker": {"opacity": 1}}, unselected={"marker": {"opacity": 1}},
+        selected={"marker": {"opacity": 1}}, unselected={"marker": {"opacity": 1}, "textfont": {"color": colour}},
     ))  # fmt: skip
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dashboard.latent_data import Source, input_of, remembered, sets_of
+from dashboard.latent_data import Kept, Source, input_of, remembered, sets_of, version
 from shared.embedding import OF_CHECKPOINT, Embedding, Frame, read_embedding
 from shared.errors import InputError
 from shared.latents import LatentSets, Of
@@ -14,6 +14,9 @@ from shared.layout import RunLayout
 
 MOST_IN_BASIS = 5
 """Snapshots that the common axes are taken from: the first, the last and some between them."""
+
+
+PLANES = Kept(64)
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,14 @@ def pca(source: Source, others: Sequence[Source], of: Of) -> Plane | None:
     Raises:
         InputError: a snapshot cannot be read.
     """
-    basis = basis_of([other.latents for other in chosen_for_basis(others)], of)
+    spread = chosen_for_basis(others)
+    return PLANES.once(
+        (of, version(source.latents), *(version(other.latents) for other in spread)), lambda: _pca(source, spread, of)
+    )
+
+
+def _pca(source: Source, others: Sequence[Source], of: Of) -> Plane | None:
+    basis = basis_of([other.latents for other in others], of)
     index, X = sets_of(source.latents).points(of)
     if basis is None or len(X) < 3 or X.shape[1] != len(basis.centre):
         return None
@@ -105,7 +115,7 @@ def pca(source: Source, others: Sequence[Source], of: Of) -> Plane | None:
     total = float(X.var(axis=0, dtype=float).sum())
     shares = xy.var(axis=0) / total if total > 0 else np.zeros(2)
     titles = (f"principal axis 1 ({shares[0]:.0%} of the variance)", f"principal axis 2 ({shares[1]:.0%} of the variance)")
-    spread = [_extent(other, basis, of) for other in chosen_for_basis(others)]
+    spread = [_extent(other, basis, of) for other in others]
     low = np.min([xy.min(axis=0), *(one[0] for one in spread if one is not None)], axis=0)
     high = np.max([xy.max(axis=0), *(one[1] for one in spread if one is not None)], axis=0)
     return Plane(index, xy, titles, (low, high), f"The two axes show {shares.sum():.0%} of the variance.")

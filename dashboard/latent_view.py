@@ -1,12 +1,13 @@
 """The parts of the Latent space page, each drawn from what was chosen."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
 import streamlit as st
 
 from dashboard import latent_choices as choices
@@ -15,8 +16,8 @@ from dashboard.charts import Look
 from dashboard.components import chart_grid
 from dashboard.formats import number
 from dashboard.latent_colour import Colouring, colouring, error_by_set
-from dashboard.latent_data import Source, posterior_of, sets_of
-from dashboard.latent_dims import activity_figure, by_activity, correlated, correlation_figure, kl_figure
+from dashboard.latent_data import Kept, Source, posterior_of, version
+from dashboard.latent_dims import activity_figure, correlated, correlation_figure, kl_figure
 from dashboard.latent_figures import Trail, map_figure, over_time_figure, trails
 from dashboard.latent_plane import Plane
 from dashboard.widgets import el
@@ -25,6 +26,9 @@ from shared.layout import RunLayout
 
 MOST_DRAWN = 2000
 CAUGHT = "latent caught"
+FIGURES = Kept(64)
+FIRST = 3
+"""Patients of an area that are followed at a click: more are a tangle."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,12 @@ class Shown:
     def name(self) -> str:
         """Of the run."""
         return self.layout.root.name
+
+    @property
+    def version(self) -> Hashable:
+        """Changes when anything that is drawn from files does."""
+        files = (self.source.latents, self.source.posterior, self.source.reconstruction, self.layout.observed)
+        return tuple(version(path) for path in files)
 
 
 def sample(points: int, kept: np.ndarray) -> np.ndarray:
@@ -90,14 +100,17 @@ def _map_card(
         if len(drawn) < len(plane.index)
         else shown.source.label
     )
-    figure = map_figure(shown.look, plane, drawn, shown.sets, values, followed, identity)
+    revision = (identity, shown.version, chosen, shown.look, hash(plane.xy.tobytes()))
     return {
         "key": "latent-map",
         "title": f"{by.upper()} of {'latents' if shown.of == 'latents' else 'transformer states'}, by {values.label}",
         "newest": newest,
         "help": words.MAP[by] + words.PICK + words.DIAGNOSIS,
-        "revision": f"{identity} {shown.source.key} {chosen} {shown.look} {hash(plane.xy.tobytes())}",
-        "figure": figure.to_json(validate=False),
+        "revision": str(hash(revision)),
+        "figure": FIGURES.once(
+            revision,
+            lambda: map_figure(shown.look, plane, drawn, shown.sets, values, followed, identity).to_json(validate=False),
+        ),
         "pick": True,
     }
 
@@ -123,10 +136,8 @@ def caught_table(shown: Shown, stays: Sequence[str]) -> None:
     frame = caught_frame(sets, error_by_set(sets, shown.source), caught)
     st.html(el("h2", "In the area", el("small", f"{len(frame):,} patients, {caught.total():,} points"), cls="sv-section"))
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        if st.button(
-            "Follow the first ones", help=f"Draws the way of the first {choices.MOST_FOLLOWED} patients over the map."
-        ):
-            st.query_params[choices.PATIENT] = frame["Patient"].head(choices.MOST_FOLLOWED).tolist()
+        if st.button(f"Follow the first {FIRST}", help="Draws their way over the map, in the order of time."):
+            st.query_params[choices.PATIENT] = frame["Patient"].head(FIRST).tolist()
             st.rerun(scope="fragment")
         if st.button("Clear"):
             st.session_state.pop(CAUGHT)
@@ -163,53 +174,58 @@ def caught_frame(sets: LatentSets, errors: np.ndarray, caught: Counter[str]) -> 
     return pd.DataFrame(rows)
 
 
+def card(
+    shown: Shown, key: str, title: str, newest: str, help: str, chosen: Hashable, make: Callable[[], go.Figure]
+) -> dict[str, Any]:
+    """A chart of the snapshot that is shown, made once for all who look at it."""
+    revision = (key, shown.version, shown.look, chosen)
+    figure = FIGURES.once(revision, lambda: make().to_json(validate=False))
+    return {"key": key, "title": title, "newest": newest, "help": help, "revision": str(hash(revision)), "figure": figure}
+
+
 def over_time(shown: Shown, plane: Plane, stays: Sequence[str], dimension: int) -> None:
-    """One dimension over the stays of those who are followed."""
+    """One dimension over the stay of those who are followed."""
     followed = trails(stays, shown.sets, plane, dimension)
     if not followed:
+        st.html(words.how_to_follow())
         return
-    key = f"{shown.name} {shown.source.key} {stays} {dimension} {shown.of} {shown.look}"
-    chart_grid("latent-time", [{
-        "key": "latent-time", "title": f"Dimension {dimension} over the stay",
-        "newest": shown.source.label, "help": words.OVER_TIME, "revision": key,
-        "figure": over_time_figure(shown.look, followed, dimension, f"{shown.name}:{dimension}").to_json(validate=False),
-    }], 1)  # fmt: skip
+    chart_grid("latent-time", [card(
+        shown, "latent-time", f"Dimension {dimension} over the stay", shown.source.label, words.OVER_TIME, (shown.of, tuple(stays), dimension),
+        lambda: over_time_figure(shown.look, followed, dimension, f"{shown.name}:{dimension}"),
+    )], 1)  # fmt: skip
 
 
-def dimensions(shown: Shown, order: Any) -> None:
+def dimensions(shown: Shown) -> None:
     """Activity, KL and correlation of the dimensions."""
-    cards: list[dict[str, Any]] = []
-    posterior = posterior_of(shown.source.posterior)
-    base = f"{shown.name} {shown.source.key} {shown.look}"
-    if posterior is None:
-        st.caption("Activity and kinds of the dimensions are not known: the posterior snapshot of this step is missing.")
-    else:
-        frame = by_activity(posterior)
-        active = int((frame["kind"] == "active").sum())
-        for key, title, help, make in (
-            ("latent-activity", "Activity of each dimension", words.ACTIVITY, activity_figure),
-            ("latent-kl", "KL of each dimension", words.KL, kl_figure),
-        ):
-            newest = (
-                f"{active:,} of {len(frame):,} active" if key == "latent-activity" else f"{frame['kl'].sum():,.3g} nats in all"
-            )
-            figure = make(shown.look, posterior, f"{shown.name}:{key}").to_json(validate=False)
-            cards.append({"key": key, "title": title, "newest": newest, "help": help, "revision": base, "figure": figure})
-    if cards:
-        chart_grid("latent-dims", cards, 2)
-    choices.segments("Order of the correlations", choices.ORDER, {"similarity": "By similarity", "activity": "By activity",
-                     "number": "By number"}, "similarity", words.CORRELATION)  # fmt: skip
-    dims, found = correlated(sets_of(shown.source.latents), order)
+    bars, square = st.columns(2, gap="small")
+    with bars:
+        posterior = posterior_of(shown.source.posterior)
+        if posterior is None:
+            st.caption("Activity and kinds of the dimensions are not known: the posterior snapshot of this step is missing.")
+        else:
+            active, total = int((posterior["kind"] == "active").sum()), float(posterior["kl"].sum())
+            chart_grid("latent-dims", [
+                card(shown, "latent-activity", "Activity of each dimension", f"{active:,} of {len(posterior):,} active", words.ACTIVITY, None,
+                     lambda: activity_figure(shown.look, posterior, f"{shown.name}:activity")),
+                card(shown, "latent-kl", "KL of each dimension", f"{number(total, 3)} nats in all", words.KL, None,
+                     lambda: kl_figure(shown.look, posterior, f"{shown.name}:kl")),
+            ], 1)  # fmt: skip
+    with square:
+        correlation(shown)
+
+
+def correlation(shown: Shown) -> None:
+    """How the means of the dimensions go together."""
+    order: Any = choices.choose_order()
+    dims, found = FIGURES.once(("correlated", shown.version, order), lambda: correlated(shown.sets, order))
     if len(dims) < 2:
         st.caption(
             "Fewer than two dimensions vary over the sets, so there is nothing to correlate: the posterior has collapsed, or is new."
         )
         return
     left_out = shown.sets.mu.shape[1] - len(dims)
-    strongest = np.abs(found - np.eye(len(found))).max()
-    chart_grid("latent-correlation", [{
-        "key": "latent-correlation", "title": "Correlation of the means", "newest":
-        f"strongest {strongest:.2f}" + (f" · {left_out:,} dimensions left out" if left_out else ""), "help": words.CORRELATION,
-        "revision": f"{base} {order}",
-        "figure": correlation_figure(shown.look, dims, found, f"{shown.name}:correlation").to_json(validate=False),
-    }], 1)  # fmt: skip
+    strongest = f"strongest {np.abs(found - np.eye(len(found))).max():.2f}"
+    chart_grid("latent-correlation", [card(
+        shown, "latent-correlation", "Correlation of the means", strongest + (f" · {left_out:,} dimensions left out" if left_out else ""),
+        words.CORRELATION, order, lambda: correlation_figure(shown.look, dims, found, f"{shown.name}:correlation:{order}"),
+    )], 1)  # fmt: skip

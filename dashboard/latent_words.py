@@ -102,6 +102,17 @@ def progress(found: Progress) -> Html:
     )  # fmt: skip
 
 
+def how_to_follow() -> Html:
+    """While nobody is followed."""
+    return el(
+        "div",
+        el("p", el("strong", "Who are these points?")),
+        el("p", "Click a point to follow its patient over the map, or draw around some with the lasso or the box (buttons at the top right "
+           "of the map) to list their patients."),
+        cls="sv-hint",
+    )  # fmt: skip
+
+
 def failed(output: str) -> Html:
     """UMAP ended with an error: what it printed, as text."""
     return el(

@@ -101,13 +101,15 @@ def one_snapshot(layout: RunLayout, source: Source, others: list[Source]) -> Non
         if by == "umap":
             laid_out = umap_or_why(shown, plane)
             plane, drawn = (laid_out, "umap") if laid_out is not None else (plane, "pca")
-        view.draw_map(shown, plane, drawn, colour, dimension, stays)
-        choices.choose_patients(sorted(set(sets.stay[plane.index].tolist())), stays)
-        view.over_time(shown, plane, stays, dimension)
-        view.caught_table(shown, stays)
+        left, right = st.columns([2, 1], gap="small")
+        with left:
+            view.draw_map(shown, plane, drawn, colour, dimension, stays)
+        with right:
+            choices.choose_patients(sorted(set(sets.stay[plane.index].tolist())), stays)
+            view.over_time(shown, plane, stays, dimension)
+            view.caught_table(shown, stays)
     st.html(el("h2", "Dimensions", el("small", f"of the posterior, {source.label}"), cls="sv-section"))
-    order = choices.hold(choices.ORDER, ["similarity", "activity", "number"], "similarity")
-    view.dimensions(shown, order)
+    view.dimensions(shown)
 
 
 def umap_or_why(shown: view.Shown, plane: Plane) -> Plane | None:
