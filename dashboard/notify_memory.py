@@ -1,5 +1,6 @@
 """What has been told already, kept in RUNS/.dashboard/notices, so that a restart of the dashboard neither repeats nor loses news."""
 
+import contextlib
 import logging
 from datetime import datetime
 from pathlib import Path
@@ -8,12 +9,14 @@ from pydantic import AwareDatetime, BaseModel, Field
 
 from dashboard.notify import Notice
 from shared.errors import InputError
-from shared.reader import read_record
+from shared.layout import RunLayout
+from shared.reader import Health, read_record
 from shared.schema import Record, now
 from shared.writer import write_record
 
 FILE = Path(".dashboard") / "notices" / "memory.json"
 RECENT = 50
+OVER = frozenset({Health.FINISHED, Health.FAILED, Health.INTERRUPTED, Health.DEAD})
 
 log = logging.getLogger("dashboard")
 
@@ -23,6 +26,8 @@ class Known(BaseModel):
 
     state: str = ""
     """The state that was last seen, with the time since when."""
+    stamp: int = 0
+    """Of run.json, when the state was read."""
     inode: int = 0
     offset: int = 0
     """Bytes of its events that were read; of another file than `inode` none."""
@@ -49,11 +54,39 @@ class Memory(Record):
         self.last = max(self.last + 1, int(at.timestamp() * 1000))
         return self.last
 
+    def settled(self, layout: RunLayout) -> bool:
+        """Whether a run that was over is as it was left: it need not be read."""
+        known = self.runs.get(layout.root.name)
+        if known is None or known.state.split(" ")[0] not in OVER or known.stamp != stamp(layout):
+            return False
+        try:
+            status = layout.events.stat()
+        except OSError:
+            return known.inode == 0
+        return (status.st_ino, status.st_size) == (known.inode, known.offset)
+
     def keep(self, notice: Notice, outlets: list[str]) -> None:
         """Remember it, and that these outlets have to send it."""
         self.recent = [*self.recent, notice][-RECENT:]
         for outlet in outlets:
             self.waiting.setdefault(outlet, []).append(notice)
+
+
+def stamp(layout: RunLayout) -> int:
+    """Changes with run.json."""
+    try:
+        return layout.run_json.stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+def changed_at(layout: RunLayout) -> float:
+    """When the files that make news were last written, in seconds since 1970."""
+    times = [0.0]
+    for path in (layout.run_json, layout.events):
+        with contextlib.suppress(OSError):
+            times.append(path.stat().st_mtime)
+    return max(times)
 
 
 def load(runs: Path) -> Memory | None:

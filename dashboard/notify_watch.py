@@ -9,8 +9,9 @@ from typing import Any
 from dashboard.loading import resolve_run
 from dashboard.notify import Notice, of_state, of_verdict
 from dashboard.notify_events import new_events, skip_events
-from dashboard.notify_memory import Known, Memory, load, save
+from dashboard.notify_memory import Known, Memory, changed_at, load, save, stamp
 from dashboard.notify_send import PAUSES_S, Outlet, Way
+from shared.layout import iter_runs
 from shared.reader import Health, RunStatus, read_status
 from shared.schema import now
 
@@ -21,6 +22,9 @@ CHECK_S = 5.0
 SETTLE_S = 0.1
 SAVE_S = 10.0
 """What only says how far was read may be a little behind: a restart reads it again, by the times of the lines not twice."""
+FIRST_LOOK_S = 3.0
+PAUSE_S = 0.005
+"""After every twenty runs of the first look."""
 CLOCKS = timedelta(minutes=10)
 """How far the clocks of two machines may be apart."""
 LIVE = (Health.CREATED, Health.RUNNING, Health.STALE)
@@ -30,21 +34,23 @@ class Bell:
     """Follows all runs of a folder in a thread of its own.
 
     Args:
-        statuses: all runs, for the first look.
         changed: told when `message` has changed.
         ways: where notices go besides the pages.
         address: of the dashboard, for links in notices.
+        pauses_s: before each further try of a delivery.
+        first_look_s: the first look at all runs waits so long: pages come first.
     """
 
     def __init__(
-        self, runs: Path, statuses: Callable[[], Iterable[RunStatus]], changed: Callable[[], None], ways: Sequence[Way] = (), address: str = "",
-        pauses_s: Sequence[float] = PAUSES_S,
+        self, runs: Path, changed: Callable[[], None], ways: Sequence[Way] = (), address: str = "", pauses_s: Sequence[float] = PAUSES_S,
+        first_look_s: float = FIRST_LOOK_S,
     ) -> None:  # fmt: skip
         self.runs = runs
-        self._statuses = statuses
         self._changed = changed
         self.outlets = [Outlet(way, address, self._delivered, changed, pauses_s) for way in ways]
+        self._first_look_s = first_look_s
         self._memory = Memory()
+        self._since: datetime | None = None
         self._lock = threading.RLock()
         self._dirty: set[str] = set()
         self._live: set[str] = set()
@@ -55,9 +61,16 @@ class Bell:
         self._thread = threading.Thread(target=self._run, name="notices", daemon=True)
 
     def start(self) -> None:
-        """Begin to follow."""
+        """Begin to follow. What an earlier dashboard told is known at once."""
+        memory = load(self.runs)
+        self._memory = memory or self._memory
+        self._since = None if memory else now()
+        waiting = {outlet.way.name: self._memory.waiting.get(outlet.way.name, []) for outlet in self.outlets}
+        self._memory.waiting = waiting
         for outlet in self.outlets:
             outlet.start()
+            for notice in list(waiting[outlet.way.name]):
+                outlet.put(notice)
         self._thread.start()
 
     def stop(self) -> None:
@@ -80,11 +93,12 @@ class Bell:
             self._woken.set()
 
     def message(self) -> dict[str, Any]:
-        """What goes to the pages: the newest notices, oldest first, and what hinders their delivery."""
+        """What goes to the pages: the newest notices, oldest first, the last number, and what hinders their delivery."""
         with self._lock:
             notices = [notice.model_dump(mode="json") for notice in self._memory.recent]
+            last = self._memory.last
         problems = [f"{outlet.way.name}: {outlet.problem}" for outlet in self.outlets if outlet.problem]
-        return {"notices": notices, "problems": problems + ([self._problem] if self._problem else [])}
+        return {"notices": notices, "last": last, "problems": problems + ([self._problem] if self._problem else [])}
 
     def _run(self) -> None:
         self._meet_all()
@@ -102,27 +116,25 @@ class Bell:
                     self._save()
 
     def _meet_all(self) -> None:
-        """The first look: with a memory, at what happened in between; without, everything is past."""
-        memory = load(self.runs)
-        statuses = [status for status in self._statuses() if _speakable(status.name)]
+        """The first look: with a memory, at what happened in between; without, everything is past. Unhurried: nobody waits for it."""
+        if self._stopping.wait(self._first_look_s):
+            return
+        found = {layout.root.name: layout for layout in iter_runs(self.runs) if _speakable(layout.root.name)}
         with self._lock:
-            self._memory = memory or self._memory
-            self._memory.waiting = {outlet.way.name: self._memory.waiting.get(outlet.way.name, []) for outlet in self.outlets}
-            for outlet in self.outlets:
-                for notice in self._memory.waiting[outlet.way.name]:
-                    outlet.put(notice)
-            names = {status.name for status in statuses}
-            self._memory.runs = {name: known for name, known in self._memory.runs.items() if name in names}
-        for status in statuses:
-            if memory is None:
-                self._pass_over(status)
-            else:
-                self._take_in(status)
+            self._memory.runs = {name: known for name, known in self._memory.runs.items() if name in found}
+        for number, (name, layout) in enumerate(found.items()):
+            if self._stopping.wait(PAUSE_S if number % 20 == 0 else 0):
+                return
+            if self._since is not None and changed_at(layout) < self._since.timestamp():
+                self._pass_over(read_status(layout))
+            elif not self._memory.settled(layout):
+                self._look(name)
         with self._lock:
+            self._since = None
             self._save()
 
     def _pass_over(self, status: RunStatus) -> None:
-        known = Known(state=_state(status))
+        known = Known(state=_state(status), stamp=stamp(status.layout))
         skip_events(status.layout.events, known, now())
         with self._lock:
             self._memory.runs[status.name] = known
@@ -143,21 +155,20 @@ class Bell:
             return
         name = status.name
         with self._lock:
-            new = name not in self._memory.runs
+            past = self._since or self._memory.looked_at - CLOCKS if name not in self._memory.runs else None
             known = self._memory.runs.setdefault(name, Known())
             before = known.model_copy(deep=True)
-            found = self._verdicts(name, known, status, self._memory.looked_at - CLOCKS if new else None) + self._ending(
-                known, status, new
-            )
+            known.stamp = stamp(status.layout)
+            found = self._verdicts(name, known, status, past) + self._ending(known, status, past)
             self._stale |= known != before
             if found:
                 self._tell(found)
         self._follow(status)
 
-    def _verdicts(self, name: str, known: Known, status: RunStatus, after: datetime | None) -> list[Notice]:
+    def _verdicts(self, name: str, known: Known, status: RunStatus, past: datetime | None) -> list[Notice]:
         """Verdicts that began, or became worse; each once until it is over."""
         found = []
-        for at, event in new_events(status.layout.events, known, after):
+        for at, event in new_events(status.layout.events, known, past):
             data = event.get("data")
             if event.get("kind") != "verdict" or not isinstance(data, dict):
                 continue
@@ -172,15 +183,14 @@ class Bell:
                 found.append(notice)
         return found
 
-    def _ending(self, known: Known, status: RunStatus, new: bool) -> list[Notice]:
+    def _ending(self, known: Known, status: RunStatus, past: datetime | None) -> list[Notice]:
         """That the run ended, or its process did; not of a run that somebody copied here long after."""
         state = _state(status)
         if state == known.state:
             return []
         known.state = state
         notice = of_state(self._memory.number(now()), status)
-        past = new and notice is not None and notice.at < self._memory.looked_at - CLOCKS
-        return [notice] if notice is not None and not past else []
+        return [notice] if notice is not None and (past is None or notice.at > past) else []
 
     def _tell(self, found: list[Notice]) -> None:
         """Remembered first, then sent: a kill in between sends it after the restart."""

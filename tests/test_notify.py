@@ -20,7 +20,7 @@ from dashboard.notify_send import Command, DeliveryError, Way
 from dashboard.notify_watch import Bell
 from shared.collapse import Verdict
 from shared.layout import RunLayout
-from shared.reader import list_runs, read_record
+from shared.reader import read_record
 from shared.schema import Event, RunInfo, RunState, now
 from shared.verdicts import verdict_data
 from shared.writer import JsonlWriter, cut_after_step, write_record
@@ -48,7 +48,7 @@ class Recorder:
 def bell(runs: Path, *ways: Way, pauses: Sequence[float] = ()) -> Iterator[Bell]:
     """A bell that has had its first look."""
     met: queue.Queue[None] = queue.Queue()
-    made = Bell(runs, lambda: list_runs(runs), lambda: met.put(None), ways, "http://dash:8501", pauses)
+    made = Bell(runs, lambda: met.put(None), ways, "http://dash:8501", pauses, first_look_s=0)
     made.start()
     met.get(timeout=10)
     try:
@@ -81,7 +81,7 @@ def test_the_past_of_an_old_folder_is_no_news_but_what_comes_is(tmp_path: Path) 
     make_run(tmp_path, "old-death", steps=60, state=RunState.RUNNING, pid=GONE_PID)
     layout, out = running(tmp_path), Recorder()
     with bell(tmp_path, out) as ringing:
-        assert ringing.message() == {"notices": [], "problems": []}
+        assert ringing.message() == {"notices": [], "last": 0, "problems": []}
         tell(layout, COLLAPSE)
         ringing.touch(["a"])
         told = out.next()

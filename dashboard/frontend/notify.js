@@ -33,7 +33,7 @@ const rings = () => asks() && Notification.permission === "granted" && remembere
 class Bell {
   constructor() {
     this.api = null;
-    this.message = { notices: [], problems: [] };
+    this.message = { notices: [], last: 0, problems: [] };
     this.shown = remembered(sessionStorage, "seqset-shown"); // per tab: a reload shows nothing twice
     this.source = null;
     this.leads = false;
@@ -86,12 +86,11 @@ class Bell {
   }
 
   receive(message) {
-    const newest = message.notices.at(-1)?.number ?? 0;
     const first = !this.met && this.shown === 0;
     const fresh = first ? [] : message.notices.filter((notice) => notice.number > this.shown); // a page tells what comes after it was opened
     this.met = true;
     this.message = message;
-    this.shown = Math.max(this.shown, newest, 1);
+    this.shown = Math.max(this.shown, message.last, 1);
     remember(sessionStorage, "seqset-shown", this.shown);
     fresh.slice(-SHOWN()).forEach((notice) => this.toast(notice));
     if ((this.leads || this.alone) && rings() && document.hidden) fresh.forEach((notice) => this.ring(notice));
@@ -179,13 +178,13 @@ class Bell {
     this.button.setAttribute("aria-label", this.unread ? `Notices, ${this.unread} new` : "Notices");
     if (this.panel.hidden) return;
     const about = "Verdicts, and runs that finish, fail, are interrupted or go silent, are told here.";
-    this.panel.replaceChildren(
+    this.panel.replaceChildren(...[
       make("h2", { text: "Notices" }),
       ...problems.map((problem) => make("p", { class: "sv-notice-problem sv-warning", text: `Not delivered: ${problem}` })),
       notices.length === 0 && make("p", { class: "sv-dim", text: `Nothing new since the dashboard first looked at this folder. ${about}` }),
-      ...notices.slice(-LISTED).reverse().map((notice) => this.entry(notice)),
-      this.choice(), this.account());
-    for (const child of [...this.panel.childNodes]) if (child.nodeType === Node.TEXT_NODE) child.remove();
+      make("div", { class: "sv-bell-list" }, ...notices.slice(-LISTED).reverse().map((notice) => this.entry(notice))),
+      this.choice(), this.account(),
+    ].filter(Boolean));
   }
 
   choice() {
