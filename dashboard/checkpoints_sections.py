@@ -22,7 +22,7 @@ from dashboard.checkpoints_view import (
     source,
     work,
 )
-from dashboard.checkpoints_widgets import difference_tiles, groups, parts_line
+from dashboard.checkpoints_widgets import difference_tiles, groups, parts_line, plural
 from dashboard.commands import offer
 from dashboard.components import chart_grid, listen
 from dashboard.formats import count
@@ -168,7 +168,7 @@ def _show_difference(a: Inside, found: Difference, identity: str, look: Look) ->
     layers = layers_of_distances(weights)
     if layers:
         card = {
-            "key": "change", "title": "How far each layer moved", "newest": f"{len(layers)} layers", "help": CHANGE_HELP,
+            "key": "change", "title": "How far each layer moved", "newest": plural(len(layers), "layer"), "help": CHANGE_HELP,
             "revision": f"{identity} {look}", "figure": change_figure(layers, look, identity).to_json(validate=False),
         }  # fmt: skip
         chart_grid("change", [card], 1)
@@ -207,7 +207,7 @@ def tensors(run: str, chosen: str, look: Look) -> None:
     else:
         layers = layers_of_norms({place.name: size for place, size in task.result.items() if place.part == "weights"})
         broken = sum(layer.broken for layer in layers)
-        newest = f"{len(layers)} layers" + (f", {count(broken)} values not finite" if broken else "")
+        newest = plural(len(layers), "layer") + (f", {plural(broken, 'value')} not finite" if broken else "")
         card = {
             "key": "norms", "title": "Size of the weights by layer", "newest": newest, "help": NORM_HELP,
             "revision": f"{inside.identity} {look}",

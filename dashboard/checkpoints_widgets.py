@@ -209,10 +209,19 @@ def difference_tiles(found: Difference) -> Html:
     return el("dl", *boxes, cls="sv-stats sv-tiles")
 
 
+def plural(number_of: int, word: str) -> str:
+    """`1 file`, `2 files`."""
+    return f"{number_of:,} {word}" + ("" if number_of == 1 else "s")
+
+
 def parts_line(inside: Inside) -> str:
     """What the tensors belong to, with their numbers."""
     sizes = [(PARTS[part], sum(place.part == part for place in inside.tensors), inside.count(part)) for part in PARTS]
-    return " · ".join(f"{words}, {tensors:,} tensors of {_short(values)} values" for words, tensors, values in sizes if tensors)
+    return " · ".join(
+        f"{words}, {plural(tensors, 'tensor')} of {_short(values)} {'value' if values == 1 else 'values'}"
+        for words, tensors, values in sizes
+        if tensors
+    )
 
 
 def empty(status: RunStatus) -> Html:

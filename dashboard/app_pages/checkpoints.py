@@ -24,7 +24,7 @@ from dashboard.checkpoints_view import (
     source,
     work,
 )
-from dashboard.checkpoints_widgets import checkpoint_table, details_card, empty, leftovers, size, warnings
+from dashboard.checkpoints_widgets import checkpoint_table, details_card, empty, leftovers, plural, size, warnings
 from dashboard.choosing import choose_run
 from dashboard.components import listen
 from dashboard.landing import gone, landing
@@ -104,8 +104,14 @@ def folder(run: str) -> None:
 def _table(here: Folder) -> None:
     with st.container(horizontal=True, vertical_alignment="bottom", horizontal_alignment="distribute"):
         total = size(sum(one.bytes or 0 for one in {one.identity: one for one in here.checkpoints}.values()))
-        many = "1 file" if len(here.checkpoints) == 1 else f"{len(here.checkpoints)} files"
-        st.html(el("h2", "Checkpoints", el("small", f"{many}, {total} on the disk, newest first"), cls="sv-section"))
+        st.html(
+            el(
+                "h2",
+                "Checkpoints",
+                el("small", f"{plural(len(here.checkpoints), 'file')}, {total} on the disk, newest first"),
+                cls="sv-section",
+            )
+        )
         to_check = unchecked(here.checkpoints, work())
         amount = size(sum(one.bytes or 0 for one in to_check))
         told = any(one.fault is None for one in here.checkpoints)
