@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from dashboard.charts import Look
-from dashboard.compare_curves import Drawn, Group, lines
+from dashboard.compare_curves import Drawn, Group, left_out, lines
 from dashboard.compare_figures import FEW, Figure, overlay
 from dashboard.compare_outcomes import BETTER, OF, title
 from dashboard.compare_relations import Axis, option_axes, outcome_axis, parallel, parallel_axes, scatter
@@ -31,7 +31,8 @@ def chart(groups: Sequence[Group], ref: Ref, view: View, look: Look) -> Made:
     info = CATALOGUE[ref[0]][ref[1]]
     found = lines(groups, ref, view)
     raw = lines(groups, ref, replace(view, smooth=0)) if view.smooth and len(groups) <= FEW and view.group == "off" else []
-    note = lacking(groups, found)
+    placed = [group for group in groups if len(left_out(group.members, view.x)) < len(group.members)]
+    note = lacking(placed, found)
     if not note and len(groups) == 1 and len(groups[0].members) == 1:
         value = latest(groups[0].members[0].snapshot, *ref)
         note = f"{number(value)} {info.unit}" if value is not None else ""

@@ -61,7 +61,9 @@ def load(names: Sequence[str], store: Store, colours: Colours) -> Loaded:
     here = [(name, snapshot) for name, snapshot in zip(names, snapshots, strict=True) if snapshot is not None]
     styles = colours.all([name for name, _ in here])
     missing = {
-        name: "there is no such run folder (any more)" for name, found in zip(names, snapshots, strict=True) if found is None
+        name: "No such folder is in the runs folder (any more)."
+        for name, found in zip(names, snapshots, strict=True)
+        if found is None
     }
     for name, snapshot in here:
         if snapshot.status.health is Health.BROKEN:

@@ -109,6 +109,7 @@ def parallel(runs: Sequence[Drawn], axes: Sequence[Axis], look: Look) -> Figure:
     base = layout(look, identity=",".join(axis.key for axis in axes), height=PARALLEL_HEIGHT)
     base["hovermode"], base["hoverlabel"] = "closest", base["hoverlabel"] | {"namelength": -1, "align": "left"}
     base["margin"] = {"l": 60, "r": 60, "t": 64, "b": 16}
+    base["dragmode"] = "select"
     base["xaxis"] = {"range": [-0.15, len(axes) - 0.85], "visible": False, "fixedrange": True}
     base["yaxis"] = {"range": [-0.06, 1.06], "visible": False, "fixedrange": True}
     line = {"color": colours["note"], "width": 1}
@@ -165,6 +166,7 @@ def scatter(runs: Sequence[Drawn], across: Axis, up: Axis, look: Look) -> Figure
         look, x=label_text(across.label), y=label_text(up.label), identity=f"{across.key}:{up.key}", height=HEIGHT + 100
     )
     base["hovermode"], base["hoverlabel"] = "closest", base["hoverlabel"] | {"namelength": -1}
+    base["dragmode"] = "select"
     base["xaxis"] = {**base["xaxis"], "showgrid": True, "rangemode": "normal", "tickformat": ",.4~g", "showspikes": False}
     if not across.numeric:
         base["xaxis"] |= {"type": "category", "categoryorder": "array", "categoryarray": across.categories, "tickformat": ""}

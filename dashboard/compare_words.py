@@ -22,31 +22,31 @@ NAMED = 6
 
 def swatch(style: RunStyle, dark: bool) -> Html:
     """A short line as the run is drawn."""
-    return el("span", cls=f"sv-swatch sv-line-{style.dash}", style=f"--line:{style.colour(dark)}", aria_hidden="true")
+    return el("span", cls=f"sv-run-line sv-line-{style.dash}", style=f"--line:{style.colour(dark)}", aria_hidden="true")
 
 
 def legend(groups: Sequence[Group], dark: bool, links: bool = True) -> Html:
     """Which line is which run; pointing at one lets the others step back in all charts (compare.js)."""
-    entries = []
-    for group in groups:
-        run = group.members[0]
-        health = run.snapshot.status.health
-        sign = (
-            el("span", BADGES[health][0], cls=f"sv-sign sv-{health.value}", title=BADGES[health][1])
-            if len(group.members) == 1
-            else None
-        )
-        name = el("span", group.label, cls="sv-label")
-        address = f"live?run={quote(run.name)}" if links and len(group.members) == 1 else None
-        inside = (swatch(group.style, dark), name, sign)
-        titled = {
-            "title": f"{group.label}: {verdict_of(run)}"
-            if len(group.members) == 1
-            else ", ".join(each.name for each in group.members)
-        }
-        entries.append(el("a", *inside, href=address, data_run=run.name, data_legend=group.label, cls="sv-entry", **titled) if address
-                       else el("span", *inside, data_legend=group.label, cls="sv-entry", tabindex="0", **titled))  # fmt: skip
-    return el("div", *entries, cls="sv-legend", role="list", aria_label="Runs in the charts")
+    entries = (_entry(group, dark, links) for group in groups)
+    return el("div", *entries, cls="sv-run-legend", role="group", aria_label="Runs in the charts")
+
+
+def _entry(group: Group, dark: bool, links: bool) -> Html:
+    """A run, which links to its page, or a group of seeds, which names its members."""
+    line, name, marks = (
+        swatch(group.style, dark),
+        el("span", group.label, cls="sv-label"),
+        {"data_legend": group.label, "cls": "sv-run-entry"},
+    )
+    if len(group.members) > 1:
+        return el("span", line, name, tabindex="0", title=", ".join(run.name for run in group.members), **marks)
+    run = group.members[0]
+    health = run.snapshot.status.health
+    sign = el("span", BADGES[health][0], cls=f"sv-sign sv-{health.value}", title=BADGES[health][1])
+    about = {"title": f"{run.name}: {verdict_of(run)}"}
+    if not links:
+        return el("span", line, name, sign, tabindex="0", **about, **marks)
+    return el("a", line, name, sign, href=f"live?run={quote(run.name)}", data_run=run.name, **about, **marks)
 
 
 def names_text(names: Sequence[str]) -> str:
@@ -74,15 +74,9 @@ def notes(choice: Choice, loaded: Loaded, view: View) -> Html:
         told = "These logs are large: their curves are a sample of lines until all of them are read, which goes on by itself."
         said.append(banner("info", f"Still reading: {names_text(partly)}.", told))
     for reason, names in _by_reason(left_out(loaded.runs, view.x)).items():
-        verb = "has" if len(names) == 1 else "have"
-        said.append(
-            banner(
-                "info",
-                "No place on this axis: " + names_text(names) + ".",
-                f"{verb.capitalize()} {reason}.",
-                "Align by step to see all runs.",
-            )
-        )
+        who = "It has" if len(names) == 1 else "They have"
+        told = f"{who} {reason}."
+        said.append(banner("info", f"No place on this axis: {names_text(names)}.", told, "Align by step to see all runs."))
     if view.x == "time":
         guessed = [run.name for run in loaded.runs if not has_clock_times(run.snapshot)]
         if guessed:
@@ -102,7 +96,7 @@ def choice_text(choice: Choice, drawn: int) -> str:
     """How many runs are shown and why these."""
     if choice.newest:
         return f"Nothing chosen yet: the newest {min(drawn, NEWEST)} with a log are shown."
-    chosen = f"{drawn:,} {'run' if drawn == 1 else 'runs'}"
+    chosen = f"{drawn:,} {'run' if drawn == 1 else 'runs'} chosen"
     return f"{chosen}, {choice.by_filter:,} of them by the filter." if choice.by_filter else f"{chosen}."
 
 
