@@ -75,7 +75,12 @@ class Judging:
                 self._write(step, ended or replace(before, ended=step))
         for subject, verdict in current.items():
             known = self.log.background if verdict.kind in BACKGROUND else self.log.open.get(subject)
-            if known is None or (known.kind, known.severity, known.dims) != (verdict.kind, verdict.severity, verdict.dims):
+            reworded = known is not None and verdict.kind in BACKGROUND and known.detail != verdict.detail
+            if (
+                known is None
+                or reworded
+                or (known.kind, known.severity, known.dims) != (verdict.kind, verdict.severity, verdict.dims)
+            ):
                 self._write(step, verdict)
 
     def _write(self, step: int, verdict: Verdict) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from backend.load import LoadMeter
 from shared.layout import RunLayout
 from shared.reader import JsonlTail
 from shared.schema import ALLOWED_TRANSITIONS, Event, EventKind, Heartbeat, RunInfo, RunState, now
@@ -203,7 +204,9 @@ class RunRecorder:
         self._events.close()
 
     def _beat(self) -> None:
+        meter = LoadMeter()
         while not self._stop.wait(HEARTBEAT_EVERY.total_seconds()):
+            self.beat.load = meter.read()
             self._write_beat()
 
     def _write_beat(self) -> None:

@@ -42,9 +42,10 @@ class Look:
 
 def draw(
     curves: Sequence[Curve], *, unit: str = "", guides: Sequence[Guide] = (), marks: Sequence[Mark] = (), include: Sequence[float] = (),
-    look: Look = Look(), prefer: Scale = "auto", identity: str = "", empty: str = "No values yet",
+    look: Look = Look(), prefer: Scale = "auto", identity: str = "", empty: str = "No values yet", x: str = "optimizer step",
+    dates: bool = False,
 ) -> go.Figure:  # fmt: skip
-    """A line chart over optimizer steps.
+    """A line chart, over optimizer steps unless `x` says otherwise; over dates in milliseconds since 1970 with `dates`.
 
     `include` are y values always in view; `prefer` is the scale when the reader chose none; `identity` keeps zoom and hidden
     legend entries through updates as long as it stays the same; `empty` is shown when no curve has a value.
@@ -54,7 +55,11 @@ def draw(
     values = np.concatenate([curve.y for curve in curves]) if curves else np.empty(0)
     values = values[np.isfinite(values)]
     log = is_log(values, look.scale if look.scale != "auto" else prefer)
-    figure = go.Figure(layout=layout(look, y=unit, identity=f"{identity}:{'log' if log else 'linear'}", legend=len(curves) > 1))
+    kind = f"{identity}:{'log' if log else 'linear'}"
+    shown = sum(not curve.faint for curve in curves)
+    figure = go.Figure(layout=layout(look, x=x, y=unit, identity=kind, legend=shown > 1))
+    if dates:
+        figure.update_xaxes(type="date", tickformat="", hoverformat="%-d %b %H:%M:%S", rangemode="normal")
     for curve in curves:
         figure.add_trace(_trace(curve, colours, log))
     if not len(values):
@@ -92,8 +97,8 @@ def layout(
         "legend": {"orientation": "h", "x": 0, "y": 1.02, "xanchor": "left", "yanchor": "bottom", "bgcolor": "rgba(0,0,0,0)",
                    "font": {"size": 11, "color": colours["text"]}},
         "hoverlabel": {"bgcolor": colours["paper"], "bordercolor": colours["grid"], "font": {"color": colours["text"], "size": 12}},
-        "xaxis": {**axis, "title": {**axis["title"], "text": x}, "tickformat": ",d", "showgrid": False, "nticks": 7,
-                  "hoverformat": ",d", "showspikes": True, "spikemode": "across", "spikethickness": 1, "spikedash": "dot",
+        "xaxis": {**axis, "title": {**axis["title"], "text": x}, "tickformat": ",.9~g", "showgrid": False, "nticks": 7,
+                  "hoverformat": ",.9~g", "showspikes": True, "spikemode": "across", "spikethickness": 1, "spikedash": "dot",
                   "spikecolor": colours["note"], "rangemode": "tozero"},
         "yaxis": {**axis, "title": {**axis["title"], "text": y}, "tickformat": ",.6~g", "hoverformat": ",.4~g", "nticks": 6},
     }  # fmt: skip
@@ -101,10 +106,12 @@ def layout(
 
 def _trace(curve: Curve, colours: dict[str, str], log: bool) -> go.Scatter:
     x, y = decimate(curve.x, np.where(curve.y > 0, curve.y, np.nan) if log else curve.y)
+    colour, smooth = colours[curve.role], curve.source.endswith(":smooth")
     return go.Scatter(
         x=x, y=y, name=curve.label, mode="lines+markers" if is_dotted(curve, len(x)) else "lines", connectgaps=False,
-        line={"color": colours[curve.role], "width": WIDTHS[curve.role], "dash": "dot" if curve.dashed else "solid"},
-        marker={"size": 5, "color": colours[curve.role]}, opacity=0.85 if curve.role == "training" else 1,
+        line={"color": colour, "width": 2 if smooth else WIDTHS[curve.role], "dash": "dot" if curve.dashed else "solid"},
+        marker={"size": 5, "color": colour}, opacity=0.25 if curve.faint else 0.85 if curve.role == "training" else 1,
+        showlegend=not curve.faint, hoverinfo="skip" if curve.faint else "all", meta=curve.source,
     )  # fmt: skip
 
 
@@ -139,10 +146,12 @@ def beyond(values: np.ndarray, include: Sequence[float], look: Look) -> dict[str
 def _add_guide(figure: go.Figure, guide: Guide, colours: dict[str, str], log: bool) -> None:
     colour = colours[guide.tone]
     top = guide.low if guide.high is None else guide.high
-    shape = {"type": "rect", "fillcolor": colour, "opacity": 0.10, "line": {"width": 0}}
+    shape = {"type": "rect", "fillcolor": colour, "opacity": 0.07, "line": {"width": 0}}
     if guide.high is None:
         shape = {"type": "line", "line": {"color": colour, "width": 1.2, "dash": "dash"}}
     figure.add_shape(shape, xref="x domain", yref="y", x0=0, x1=1, y0=guide.low, y1=top, layer="below")
+    if not guide.label:
+        return
     figure.add_annotation(
         text=guide.label, xref="x domain", x=1, xanchor="right", yref="y", y=float(np.log10(top)) if log else top,
         yanchor="top" if guide.high is not None and guide.low > 0 else "bottom", showarrow=False, font={"size": 10.5, "color": colour},
@@ -153,6 +162,8 @@ def _add_mark(figure: go.Figure, mark: Mark, colours: dict[str, str]) -> None:
     colour = colours[mark.tone]
     line = {"color": colour, "width": 1, "dash": "dot"}
     figure.add_shape(type="line", xref="x", yref="y domain", x0=mark.step, x1=mark.step, y0=0, y1=1, line=line, layer="below")
+    if not mark.label:
+        return
     figure.add_annotation(
         text=mark.label, xref="x", x=mark.step, yref="y domain", y=0, xanchor="left", yanchor="bottom", showarrow=False,
         textangle=-90, font={"size": 10, "color": colour},

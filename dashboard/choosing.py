@@ -19,7 +19,7 @@ def choose_run() -> str | None:
         st.query_params["run"] = asked
     st.session_state[LAST] = asked
     st.session_state["chosen"] = asked
-    st.selectbox("Run", names if asked in names else [asked, *names], key="chosen", on_change=_follow, width=520)
+    st.selectbox("Run", names if asked in names else [asked, *names], key="chosen", on_change=_follow, width=440)
     return asked
 
 

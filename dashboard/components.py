@@ -69,10 +69,12 @@ def _nothing() -> None:
 def chart_grid(key: str, cards: list[dict[str, Any]], columns: int) -> dict[str, Any] | None:
     """A grid of charts, each a dict of key, title, newest, help, revision (redrawn when it changes) and figure (JSON).
 
+    Cards with the same `link` zoom and show a crosshair together; `window` is where the curves of a part are asked for.
+
     Of cards with a true `pick`: what was just clicked or caught with the lasso, as `{"card": key, "how": "click" or "area",
     "points": [customdata, ...]}`, in the one run of the script that it causes; else None.
     """
-    script = "\n".join(map(_script, ("loading.js", "saving.js", "charts.js")))
+    script = "\n".join(map(_script, ("loading.js", "saving.js", "linking.js", "charts.js")))
     component = st.components.v2.component("seqsetvae.charts", js=script, isolate_styles=False)
     data = {"plotly": PLOTLY_PATH.lstrip("/"), "columns": columns, "cards": cards}
     return component(key=f"charts-{key}", data=data, on_picked_change=_nothing).picked

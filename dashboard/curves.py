@@ -155,7 +155,7 @@ class NonFinite:
 
 
 class Curves:
-    """All curves of a step log, by metric."""
+    """All curves of a step log, by metric; with `stays_per_s`, which follows from two of them."""
 
     def __init__(self) -> None:
         self.rows = 0
@@ -167,6 +167,8 @@ class Curves:
         """Add rows of the log; a metric that a row lacks, or that is no number, has no value there."""
         if frame.empty:
             return
+        if "stays" in frame and "step_s" in frame:
+            frame = frame.assign(stays_per_s=_numeric(frame["stays"]) / _numeric(frame["step_s"]))
         steps = frame["step"].to_numpy(dtype=float)
         bad = nonfinite_steps(frame)
         for name, at in bad.items():

@@ -8,6 +8,7 @@ from dashboard.panels import latest
 from dashboard.verdicts import verdicts
 from dashboard.widgets import Html, badge, banner, el, join, progress, state_banner, verdict_banner
 from shared.reader import Health, RunStatus
+from shared.schema import DeviceLoad
 
 GONE = "gone"
 """The token of a run that is not there."""
@@ -35,9 +36,24 @@ def _numbers(snapshot: Snapshot) -> dict[str, str]:
         "loss": number(latest(snapshot, "training", "loss")),
         "kl": number(latest(snapshot, "training", "kl")),
         "active": count(latest(snapshot, "probe", "active_units")),
+        "load": _load(beat.load) if beat and beat.load and running else "",
         "auroc": number(latest(snapshot, "validation", "auroc"), 3),
         "progress": f"{min(step / planned, 1):.2%}" if planned else "0%",
     }
+
+
+def _load(load: DeviceLoad) -> str:
+    """How busy the device is, as far as the trainer can tell."""
+    parts = []
+    if load.gpu_share is not None:
+        parts.append(f"GPU {load.gpu_share:.0%} busy")
+    if load.gpu_memory_gb is not None:
+        parts.append(f"{load.gpu_memory_gb:.1f} of {load.gpu_memory_total_gb or 0:.0f} GB of GPU memory")
+    if load.cpu_cores is not None:
+        parts.append(f"{load.cpu_cores:.1f} cores busy")
+    if load.memory_gb is not None:
+        parts.append(f"{load.memory_gb:.1f} GB of memory")
+    return " · ".join(parts)
 
 
 def _step(snapshot: Snapshot) -> int:
@@ -71,7 +87,8 @@ def header(snapshot: Snapshot) -> Html:
         )
         for label, name in STATS
     ]
-    top = (_full_name(snapshot.status.name), _about(snapshot.status), progress(_step(snapshot), _planned(snapshot)))
+    load = el("p", shown["load"], cls="sv-dim sv-load", data_metric="load", title="of the training process, by its heartbeat")
+    top = (_full_name(snapshot.status.name), _about(snapshot.status), load, progress(_step(snapshot), _planned(snapshot)))
     return join([el("header", *top, el("dl", *stats, cls="sv-stats"), cls="sv-head"), _banners(snapshot)])
 
 
@@ -119,8 +136,13 @@ def _banners(snapshot: Snapshot) -> Html:
     state = state_banner(snapshot.status)
     found = [state] if state else []
     if snapshot.last_step is not None:
-        found += [verdict_banner(verdict, snapshot.status.layout.root) for verdict in verdicts(snapshot)]
+        found += [verdict_banner(verdict) for verdict in verdicts(snapshot)]
         found += [banner("info", "Forecast.", sentence) for sentence in _forecast(snapshot)]
+    if snapshot.reading is not None:
+        found.append(
+            banner("info", "The log is long.", f"Read so far: {snapshot.reading:.0%}. Until all of it is, curves are drawn through a "
+                   "sample of its steps, and a part that you zoom into is exact.")
+        )  # fmt: skip
     if snapshot.problems:
         more = f" (and {len(snapshot.problems) - 3} more)" if len(snapshot.problems) > 3 else ""
         found.append(

@@ -52,11 +52,11 @@ class Service:
         self.watcher = Watcher(runs, self.revisions)
         self.jobs = Jobs(runs, allowed=options.allow_jobs)
         self.work = Work(runs, lambda name: self.revisions.mark([name]))
-        self.store = Store(runs, self.revisions.current)
+        self.store = Store(runs, self.revisions.current, lambda name: self.revisions.mark([name]))
         self.summaries = Summaries(runs, self.revisions.current, lambda: self.revisions.mark([LIST]))
-        self.rows = Rows(self.summaries, self.colours)
         self.bell = Bell(runs, lambda: self.revisions.mark([NOTICES]), options.ways, options.address)
         self.revisions.hear = self.bell.touch
+        self.rows = Rows(self.summaries, self.colours)
 
     def describe(self, key: str) -> dict[str, Any]:
         """What goes to the pages with a revision of a run: its newest figures, and tokens of its header and of its folders.
@@ -71,10 +71,13 @@ class Service:
             return self.jobs.message() if key == JOBS else {"load": self.jobs.devices.look().token}
         snapshot = self.store.snapshot(key)
         if snapshot is None:
-            return {"head": GONE, "snapshots": GONE, "checkpoints": GONE, "numbers": {}}
+            return {"head": GONE, "curves": GONE, "snapshots": GONE, "checkpoints": GONE, "numbers": {}}
         root = snapshot.status.layout.root
         return {
             "head": head_token(snapshot),
+            "curves": snapshot.curves_token,
+            "events": folder_token(root, "events.jsonl"),
+            "console": folder_token(root, "console.log"),
             "snapshots": folder_token(root, *SNAPSHOT_FOLDERS),
             "checkpoints": folder_token(root, "checkpoints"),
             "numbers": numbers(snapshot),

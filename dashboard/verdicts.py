@@ -14,3 +14,8 @@ def why_unwatched(snapshot: Snapshot) -> str | None:
     """What stands in the posterior charts of a run that has no posterior to watch."""
     reason = None if snapshot.probes else unwatched(snapshot.configuration)
     return reason.title if reason else None
+
+
+def remedies(found: list[Verdict]) -> list[str]:
+    """Remedies of the alarms among verdicts, those that help most first."""
+    return list(dict.fromkeys(name for verdict in found if verdict.severity == "alarm" for name in verdict.remedies))

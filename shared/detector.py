@@ -103,8 +103,12 @@ class Detector:
         )
         if now.active is None or not now.dims or now.active >= now.dims:
             return healthy
-        surplus = f"{now.dims - now.active:.0f} of {now.dims:.0f} units carry nothing and are not missed: surplus, pruned."
-        return replace(healthy, detail=f"{healthy.detail} {surplus}")
+        idle = (
+            "No unit is active: until that has lasted, a dip that passes and a collapse look alike."
+            if now.active == 0
+            else "Some units carry nothing and are not missed: surplus, pruned."
+        )
+        return replace(healthy, detail=f"{healthy.detail} {idle}")
 
 
 def replay(detector: Detector, training: Iterable[Mapping[str, Any]], probes: Iterable[Mapping[str, Any]]) -> Detector:

@@ -35,6 +35,10 @@ class Curve:
     y: np.ndarray
     role: Role
     dashed: bool = False
+    source: str = ""
+    """`ROLE:METRIC`, or `ROLE:METRIC:smooth`: where a page asks for more of it."""
+    faint: bool = False
+    """Behind its own smoothed curve."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,7 @@ class Mark:
     """A vertical line at a step: where a verdict began, where values were not finite, where a run was resumed."""
 
     label: str
-    step: int
+    step: float
     tone: Tone = "limit"
 
 

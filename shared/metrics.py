@@ -29,6 +29,7 @@ TRAINING: dict[str, Metric] = {
     "time": Metric("Time", "s", "When the step ended, in seconds since 1970 (UTC)."),
     "step_s": Metric("Step time", "s", "Wall-clock time of one optimizer step, loading included."),
     "stays": Metric("Stays", "stays / step", "Stays in the step, over all accumulated batches."),
+    "stays_per_s": Metric("Throughput", "stays / s", "Stays trained on in a second of the step, loading included."),
     "sets": Metric("Sets", "sets / step", "Observed sets in the step: the sample size of the posterior figures."),
     "kl_max_dim": Metric("Largest KL of a dimension", "nats", "KL of the most informative latent dimension."),
     "posterior_variance": Metric(

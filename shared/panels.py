@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
+import numpy as np
+
 from shared.collapse import Thresholds, Verdict
 from shared.drawing import Curve, Guide, Mark, Role, Scale
 from shared.metrics import PROBE, TRAINING, VALIDATION, Metric
@@ -25,6 +27,8 @@ class Facts:
     positives: float | None
     free_bits: float | None = None
     """KL that the loss lets pass without a price, over all dimensions, in nats per set."""
+    best_recon: float | None = None
+    """The lowest reconstruction loss of the probe set, in nats per set."""
 
 
 Guides = Callable[[Facts], list[Guide]]
@@ -45,7 +49,8 @@ class Panel:
     @property
     def info(self) -> Metric:
         """Label, unit and meaning from the shared catalogue."""
-        return CATALOGUE[self.sources[0]][self.metric]
+        known = CATALOGUE[self.sources[0]].get(self.metric)
+        return known or Metric(self.metric, "", "Logged by the run under this name; no more is known of it here.")
 
     @property
     def help(self) -> str:
@@ -58,12 +63,12 @@ class Panel:
 
 def _kl_guides(facts: Facts) -> list[Guide]:
     limit = LIMITS.information_nats
-    guides = [Guide(f"carries nothing below {limit:g}", limit, tone="limit")]
+    most = LIMITS.kl_excess_per_dim * facts.latent_dims if facts.latent_dims else limit * 1e6
+    guides = [Guide("", limit, most, tone="good"), Guide(f"carries nothing below {limit:g}", limit, tone="limit")]
     if facts.free_bits:
         guides.append(Guide(f"free bits allow {facts.free_bits:,.3g}", facts.free_bits))
     if facts.latent_dims:
-        limit = LIMITS.kl_excess_per_dim * facts.latent_dims
-        guides.append(Guide(f"explosion above {limit:,.0f}", limit, tone="limit", always=False))
+        guides.append(Guide(f"explosion above {most:,.0f}", most, tone="limit", always=False))
     return guides
 
 
@@ -71,9 +76,22 @@ def _active_guides(facts: Facts) -> list[Guide]:
     if not facts.latent_dims:
         return []
     return [
+        Guide("", 1, facts.latent_dims, tone="good"),
         Guide("none active: collapse", 0, tone="limit"),
         Guide(f"all {facts.latent_dims:,.0f}", facts.latent_dims),
     ]
+
+
+def _variance_guides(_facts: Facts) -> list[Guide]:
+    return [Guide("", 0.0, 0.99, tone="good"), Guide("1 = as its prior: carries nothing", 1.0, tone="limit")]
+
+
+def _best(facts: Facts) -> list[Guide]:
+    if facts.best_recon is None:
+        return []
+    worse = facts.best_recon + LIMITS.overfit_rise * abs(facts.best_recon)
+    label = f"best on the probe {facts.best_recon:.4g}; the band is {LIMITS.overfit_rise:.0%} above it"
+    return [Guide(label, facts.best_recon, worse, tone="good"), Guide("", facts.best_recon)]
 
 
 def _chance(facts: Facts) -> list[Guide]:
@@ -104,15 +122,19 @@ POSTERIOR = (
         f"The verdict looks at the information (collapse below {LIMITS.information_nats:g} nats) and at active units.",
     ),
     Panel(
-        "posterior_variance", BOTH, guides=lambda _facts: [Guide("1 = as its prior: carries nothing", 1.0, tone="limit")],
-        include=lambda _facts: [0.0, 1.0],
+        "posterior_variance", BOTH, guides=_variance_guides, include=lambda _facts: [0.0, 1.0],
+        guide_text="The shaded band is where a posterior knows more than its prior.",
     ),
     Panel(
         "active_units", BOTH, guides=_active_guides, include=lambda facts: [0.0, facts.latent_dims or 1.0],
         guide_text=f"A unit is active when the variance of its mean over patients, relative to its prior, exceeds "
         f"{LIMITS.active_variance:g}.",
     ),
-    Panel("recon", BOTH, guide_text="The probe is a fixed set, in evaluation mode: its curve is free of batch noise and dropout."),
+    Panel(
+        "recon", BOTH, guides=_best,
+        guide_text="The probe is a fixed set, in evaluation mode: its curve is free of batch noise and dropout. Once it leaves the band "
+        "for good while training goes on falling, the model overfits; a curve that stays flat from the start has stagnated.",
+    ),
 )  # fmt: skip
 LOSSES = (
     Panel("loss", LOSS, guide_text="Validation rising while training falls is overfitting."),
@@ -201,8 +223,13 @@ class Content:
 def content(source: Source, panel: Panel, empty: str | None = None) -> Content:
     """What belongs into the chart of one panel; `empty` is said instead of the usual words where there is nothing."""
     known = facts(source)
-    curves = [Curve(LABELS[role], *source.series(role, panel.metric), role) for role in panel.sources]
-    curves += [Curve(label, *source.series(role, name), role, dashed=True) for role, name, label in panel.beside]
+    curves = [
+        Curve(LABELS[role], *source.series(role, panel.metric), role, source=f"{role}:{panel.metric}") for role in panel.sources
+    ]
+    curves += [
+        Curve(label, *source.series(role, name), role, dashed=True, source=f"{role}:{name}")
+        for role, name, label in panel.beside
+    ]
     return Content(
         curves, panel.info.unit, panel.guides(known), panel.include(known), marks(source, panel), panel.scale,
         empty or why_empty(source, panel),
@@ -212,7 +239,9 @@ def content(source: Source, panel: Panel, empty: str | None = None) -> Content:
 def facts(source: Source) -> Facts:
     """The sizes that limits depend on, from the newest rows that have them."""
     dims = source.latest("probe", "latent_dims")
-    return Facts(dims, source.latest("validation", "positives"), _free_bits(source, dims))
+    _, recon = source.series("probe", "recon")
+    best = float(np.nanmin(recon)) if np.isfinite(recon).any() else None
+    return Facts(dims, source.latest("validation", "positives"), _free_bits(source, dims), best)
 
 
 def _free_bits(source: Source, dims: float | None) -> float | None:
@@ -222,13 +251,13 @@ def _free_bits(source: Source, dims: float | None) -> float | None:
 
 
 def marks(source: Source, panel: Panel) -> list[Mark]:
-    """Where a verdict began (on posterior charts), and where this metric stopped being finite."""
-    found = []
-    if "probe" in panel.sources:
-        found += [
-            Mark(verdict.title, verdict.began) for verdict in (*source.verdicts, *source.past)
-            if verdict.began is not None and verdict.kind != "nonfinite" and verdict.severity in ("alarm", "warning")
-        ]  # fmt: skip
+    """Where a verdict began, and where this metric stopped being finite. Words stand where the verdict is drawn from: elsewhere
+    the line alone, so that one can see what else happened there.
+    """
+    found = [
+        Mark(verdict.title if "probe" in panel.sources else "", verdict.began) for verdict in (*source.verdicts, *source.past)
+        if verdict.began is not None and verdict.kind != "nonfinite" and verdict.severity in ("alarm", "warning")
+    ]  # fmt: skip
     bad = source.first_nonfinite(panel.metric)
     return found if bad is None else [*found, Mark("not finite", bad)]
 

@@ -75,6 +75,16 @@ class Lineage(BaseModel):
     remedy: str
 
 
+class Imported(BaseModel):
+    """Where a run came from that another program logged (`python -m backend import`)."""
+
+    path: str
+    at: AwareDatetime = Field(default_factory=now)
+    files: dict[str, int] = Field(description="event files, with the bytes of each that were read")
+    tags: dict[str, str] = Field(description="name in the run to tag in the log, where they differ")
+    kl_mean_over: int | None = None
+
+
 class RunInfo(Record):
     """`run.json`: what the run is and how it stands."""
 
@@ -94,6 +104,7 @@ class RunInfo(Record):
     lineage: Lineage | None = None
     sessions: list[Session] = Field(default_factory=list)
     detector: dict[str, float] | None = Field(default=None, description="limits of the verdict rules (shared.collapse)")
+    imported: Imported | None = None
 
 
 class RunNotes(Record):
@@ -117,6 +128,17 @@ class Heartbeat(Record):
     steps_per_s: float | None = None
     stays_per_s: float | None = None
     eta_s: float | None = None
+    load: "DeviceLoad | None" = None
+
+
+class DeviceLoad(BaseModel):
+    """What the training process takes of its machine, and how busy its GPU is; None where it cannot be told."""
+
+    cpu_cores: float | None = Field(default=None, description="processor seconds per second, over all threads and loaders")
+    memory_gb: float | None = Field(default=None, description="resident memory in 10^9 bytes, loader processes included")
+    gpu_share: float | None = Field(default=None, description="share of time in which the GPU worked, 0 to 1")
+    gpu_memory_gb: float | None = Field(default=None, description="memory of the GPU in use by anybody, in 10^9 bytes")
+    gpu_memory_total_gb: float | None = None
 
 
 EventKind = Literal["state", "resume", "checkpoint", "verdict", "forecast", "remedy", "warning", "error"]

@@ -9,7 +9,6 @@ import pytest
 
 from dashboard.charts import COLOURS, Curve, Guide, Look, Mark, draw
 from dashboard.components import compressed_plotly
-from shared.decimate import decimate
 from dashboard.formats import duration, number, rate
 from dashboard.header import head_token, header, numbers
 from dashboard.landing import gone
@@ -17,6 +16,7 @@ from dashboard.loading import Snapshot, Store
 from dashboard.panels import DECODER, LOSSES, OUTCOME, PACE, POSTERIOR, figure
 from dashboard.widgets import el, state_banner
 from shared.collapse import Verdict
+from shared.decimate import decimate
 from shared.schema import Event, RunState
 from shared.verdicts import verdict_data
 from shared.writer import JsonlWriter
@@ -100,7 +100,7 @@ def test_every_panel_of_a_real_run(tmp_path: Path, dark: bool) -> None:
         assert found.data, panel.metric
         assert {trace.type for trace in found.data} == {"scatter"}, "no WebGL"
         assert found.layout.paper_bgcolor == "rgba(0,0,0,0)"
-        assert found.layout.xaxis.title.text == "optimizer step" and found.layout.xaxis.tickformat == ",d"
+        assert found.layout.xaxis.title.text == "optimizer step" and found.layout.xaxis.tickformat == ",.9~g"
         assert found.layout.yaxis.title.text == panel.info.unit
         assert panel.help.startswith(panel.info.help)
         for trace in found.data:

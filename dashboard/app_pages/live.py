@@ -1,54 +1,47 @@
-"""One run, live: state, verdict, posterior, losses, outcome, pace and events. Each part is redrawn by itself."""
-
-from dataclasses import dataclass
-from typing import Any
+"""One run, live: state, verdict, posterior, losses, outcome, pace, events and console. Each part is redrawn by itself."""
 
 import streamlit as st
 
 from dashboard.charts import Look, Scale
 from dashboard.choosing import choose_run
+from dashboard.commands import offer
 from dashboard.components import chart_grid, listen
-from dashboard.formats import number
 from dashboard.header import GONE, head_token, header
+from dashboard.jobs_log import log_box, tail
 from dashboard.landing import gone, landing, waiting
-from dashboard.loading import Snapshot
-from dashboard.panels import DECODER, LABELS, LOSSES, OUTCOME, PACE, POSTERIOR, Panel, figure, latest
+from dashboard.live_cards import SECTIONS, Section, cards, others, split
+from dashboard.loading import folder_token
+from dashboard.panels import View
 from dashboard.service import service
+from dashboard.verdicts import remedies, verdicts
 from dashboard.widgets import el, event_table
 from shared.reader import Health
 
-SCALES: dict[str, Scale] = {"Auto": "auto", "Linear": "linear", "Log": "log"}
-
-
-@dataclass(frozen=True)
-class Section:
-    """A group of charts under one heading."""
-
-    key: str
-    title: str
-    subtitle: str
-    panels: tuple[Panel, ...]
-    columns: int
-
-
-SECTIONS = (
-    Section("posterior", "Posterior", "does the latent still carry the patient?", POSTERIOR, 2),
-    Section("losses", "Losses", "training beside validation", LOSSES, 3),
-    Section("outcome", "Outcome prediction", "on validation stays", OUTCOME, 3),
-    Section("decoder", "Use of the latent", "on the probe set", DECODER, 2),
-    Section("pace", "Schedule and pace", "what the optimizer was told, and what it did", PACE, 4),
-)
+SCALES: dict[Scale, str] = {"auto": "Auto", "linear": "Linear", "log": "Log"}
+AXES = {"step": "Step", "epoch": "Epoch", "time": "Time"}
+SPANS = {0: "Off", 10: "10", 100: "100", 1000: "1,000", 10_000: "10,000"}
 
 
 def controls() -> str | None:
-    """The run, and how its charts are drawn; None when there is no run."""
-    with st.container(horizontal=True, vertical_alignment="bottom", horizontal_alignment="distribute"):
+    """The run, and how its charts are drawn, all of it in the address; None when there is no run."""
+    with st.container(horizontal=True, vertical_alignment="bottom", horizontal_alignment="distribute", gap="medium"):
         name = choose_run()
-        if name is not None:
+        if name is None:
+            return None
+        with st.container(horizontal=True, width="content", gap="medium"):
             st.segmented_control(
-                "Vertical axes", list(SCALES), default="Auto", required=True, key="scale",
-                help="Auto takes a logarithmic axis where values span so much that a linear one shows only the peak. "
-                "Drag to zoom, double-click to zoom out; zoom is kept while the run goes on.",
+                "Along", list(AXES), default="step", required=True, key="axis", format_func=AXES.__getitem__, bind="query-params",
+                help="What runs along the charts. Drag in a chart to zoom all of them, double-click to zoom out; what you zoom into is "
+                "drawn at full resolution, and stays while the run goes on.",
+            )  # fmt: skip
+            st.segmented_control(
+                "Smoothing", list(SPANS), default=0, required=True, key="smooth", format_func=SPANS.__getitem__, bind="query-params",
+                help="Exponential moving average over about so many steps, whatever the zoom. The raw curve stays behind it, faint. "
+                "Evaluations are never smoothed.",
+            )  # fmt: skip
+            st.segmented_control(
+                "Vertical axes", list(SCALES), default="auto", required=True, key="scale", format_func=SCALES.__getitem__, bind="query-params",
+                help="Auto takes a logarithmic axis where values span so much that a linear one shows only the peak.",
             )  # fmt: skip
     return name
 
@@ -69,47 +62,62 @@ def head(name: str) -> None:
     st.html(header(snapshot))
     if not started and snapshot.status.health in (Health.CREATED, Health.RUNNING):
         st.html(waiting())
+    found = remedies(verdicts(snapshot))
+    if found:
+        cure(name, str(snapshot.status.layout.root), found)
+
+
+def cure(name: str, root: str, found: list[str]) -> None:
+    """The way out of a collapse: a new run from before its onset, with a remedy."""
+    with st.expander("Resume with a remedy", icon=":material/healing:"):
+        st.markdown("Goes back to the last checkpoint before the onset and on from there with the remedy, as a new run; this one stays "
+                    "as it is. The remedies below are in the order of how often they helped in our measurements.")  # fmt: skip
+        chosen = st.radio("Remedy", found, horizontal=True, key=f"remedy {name}")
+        offer("Resume with this remedy", ["resume", root, "--remedy", chosen], key=f"cure {name}")
 
 
 @st.fragment
-def show(part: Section, name: str, look: Look) -> None:
+def show(part: Section, name: str, look: Look, view: View) -> None:
     """A group of charts: redrawn every two seconds at most, and only while it is near the screen."""
-    hub = service()
-    listen(part.key, name, seen=hub.revisions.current(name), every_ms=2000, only_visible=True)
-    snapshot = hub.store.snapshot(name)
+    snapshot = service().store.snapshot(name)
+    seen = snapshot.curves_token if snapshot else GONE
+    listen(part.key, name, watch="curves", seen=seen, every_ms=2000, only_visible=True)
     if snapshot is None:
         return
     st.html(el("h2", part.title, el("small", part.subtitle), cls="sv-section"))
-    chart_grid(part.key, [card(snapshot, panel, look) for panel in part.panels], part.columns)
-
-
-def card(snapshot: Snapshot, panel: Panel, look: Look) -> dict[str, Any]:
-    """One chart with its title, newest value and reading guide; made once for all who look at this revision."""
-
-    def make() -> dict[str, Any]:
-        role = panel.sources[-1]
-        value = latest(snapshot, role, panel.metric)
-        return {
-            "key": panel.metric,
-            "title": panel.info.label,
-            "newest": f"{LABELS[role]} {number(value)} {panel.info.unit}" if value is not None else "",
-            "help": panel.help,
-            "revision": f"{snapshot.status.name} {snapshot.revision} {look}",
-            "figure": figure(snapshot, panel, look).to_json(validate=False),
-        }
-
-    return snapshot.once((panel.metric, look), make)
+    drawn, missing = split(snapshot, part)
+    if drawn or not part.panels:
+        chart_grid(part.key, cards(snapshot, part, look, view), min(part.columns, len(drawn) or 1))
+    if missing:
+        st.html(el("p", "Not recorded by this run: ", ", ".join(panel.info.label for panel in missing), ".", cls="sv-dim"))
 
 
 @st.fragment
 def events(name: str) -> None:
     """What the run reported, newest first."""
     hub = service()
-    listen("events", name, seen=hub.revisions.current(name), every_ms=2000, only_visible=True)
     snapshot = hub.store.snapshot(name)
+    seen = folder_token(snapshot.status.layout.root, "events.jsonl") if snapshot else GONE
+    listen("events", name, watch="events", seen=seen, only_visible=True)
     if snapshot is not None and snapshot.events:
         st.html(el("h2", "Events", el("small", "newest first"), cls="sv-section"))
         st.html(event_table(snapshot.events))
+
+
+@st.fragment
+def console(name: str) -> None:
+    """The end of what the training process printed."""
+    snapshot = service().store.snapshot(name)
+    if snapshot is None:
+        return
+    layout = snapshot.status.layout
+    listen(
+        "console", name, watch="console", seen=folder_token(layout.root, layout.console.name), every_ms=500, only_visible=True
+    )
+    st.html(el("h2", "Console", el("small", f"the end of {layout.console.name}"), cls="sv-section"))
+    log_box(
+        "console", tail(layout.console), f"No {layout.console.name} in this run: its program printed nothing, or kept no log."
+    )
 
 
 def main() -> None:
@@ -119,11 +127,16 @@ def main() -> None:
         listen_for_first_run()
         return
     head(name)
-    if st.session_state.get("started"):
-        look = Look(dark=st.context.theme.type == "dark", scale=SCALES[st.session_state.get("scale") or "Auto"])
-        for part in SECTIONS:
-            show(part, name, look)
+    state = st.session_state
+    if state.get("started"):
+        look = Look(dark=st.context.theme.type == "dark", scale=state.get("scale") or "auto")
+        view = View(axis=state.get("axis") or "step", span=float(state.get("smooth") or 0))
+        snapshot = service().store.snapshot(name)
+        own = others(snapshot) if snapshot else None
+        for part in (*SECTIONS, *([own] if own else ())):
+            show(part, name, look, view)
     events(name)
+    console(name)
 
 
 @st.fragment
@@ -131,7 +144,7 @@ def listen_for_first_run() -> None:
     """No run at all: say how to start one, and go on when one appears."""
     hub = service()
     listen("first", seen=hub.revisions.current(""))
-    if hub.summaries.all():
+    if hub.summaries.names():
         st.rerun()
     st.html(landing(hub.runs))
 

@@ -1,8 +1,9 @@
 // Draws a grid of chart cards. Unlike st.plotly_chart it updates a chart in place (Plotly.react), so zoom is kept and nothing
 // flickers; it draws only what changed, only what is near the screen, and one chart per frame, so numbers stay quick.
-// data: { plotly: url, columns, cards: [{ key, title, newest, help, revision, figure: JSON, pick }] }; every text is set as text.
+// data: { plotly: url, columns, cards: [{ key, title, newest, help, revision, figure: JSON, pick, link, window }] }; every text is set as
+// text.
 // A card with `pick` reports the customdata of points that are clicked, or caught with lasso or box, as trigger "picked".
-// loading.js and saving.js stand in front of this.
+// loading.js, saving.js and linking.js stand in front of this.
 
 const BUTTONS = ["zoomIn2d", "zoomOut2d", "autoScale2d"];
 const CONFIG = {
@@ -27,6 +28,7 @@ async function drain(plotly) {
       card.drawn = card.data.revision;
       const began = performance.now();
       card.plot.style.height = `${layout.height}px`;
+      await zoomed(card, data, layout);
       await plotly.react(card.plot, data, layout, card.data.pick ? PICKING : CONFIG);
       if (card.data.pick && !card.reports) {
         card.reports = true;
@@ -34,7 +36,13 @@ async function drain(plotly) {
           card.plot.on(event, (caught) => pick(card, how, caught?.points ?? []));
         }
       }
+      if (card.data.link && !card.linked) {
+        card.linked = true;
+        card.plot.on("plotly_relayout", (change) => onRelayout(card, change, (one) => want(one, one.board.url)));
+        linkCrosshair(card);
+      }
       card.plot.dataset.revision = card.drawn;
+      card.plot.dataset.shown = JSON.stringify(card.shown);
       await new Promise((next) => requestAnimationFrame(() => setTimeout(next)));
       queue.spent += performance.now() - began;
     }
@@ -78,6 +86,8 @@ function makeCard(board, key) {
   help.setAttribute("aria-describedby", card.help.id);
   card.plot = element("div", "sv-plot", root);
   card.plot.role = "img";
+  card.cross = element("i", "sv-cross", card.plot.parentElement);
+  card.cross.hidden = true;
   card.observers = [["near", "900px 0px"], ["seen", "50px 0px"]].map(([flag, rootMargin]) => {
     const observer = new IntersectionObserver(
       (entries) => { card[flag] = entries.at(-1).isIntersecting; want(card, board.url); },
@@ -102,11 +112,12 @@ export default function (api) {
   for (const one of data.cards) {
     if (!board.cards.has(one.key)) board.cards.set(one.key, makeCard(board, one.key));
     const card = board.cards.get(one.key);
+    if (card.data?.link !== one.link) unlink(card);
     card.data = one;
     card.title.textContent = one.title;
     card.newest.textContent = one.newest;
     card.help.textContent = one.help;
-    card.plot.ariaLabel = `${one.title} over optimizer steps; ${one.newest}`;
+    card.plot.ariaLabel = `${one.title}; ${one.newest}`;
     want(card, board.url);
   }
   return () => {
@@ -114,6 +125,7 @@ export default function (api) {
       card.observers.forEach((observer) => observer.disconnect());
       card.near = card.seen = false;
       queue.cards.delete(card);
+      unlink(card);
       globalThis.Plotly?.purge(card.plot);
     }
     board.grid.remove();

@@ -1,0 +1,171 @@
+"""The Live page as data: axes, smoothing, parts of long runs, sections, and what of a run it names as missing."""
+
+import base64
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import orjson
+import pytest
+from starlette.applications import Starlette
+from starlette.testclient import TestClient
+
+from dashboard import curves, windows
+from dashboard.axes import axis_of
+from dashboard.charts import Look
+from dashboard.dimension_chart import dimension_figure
+from dashboard.live_cards import SECTIONS, cards, others, split
+from dashboard.loading import Snapshot, Store
+from dashboard.panels import POSTERIOR, View, figure
+from dashboard.verdicts import remedies, verdicts
+from shared.schema import RunState
+from shared.writer import encode_line
+from tests.run_factory import make_run
+
+
+def snapshot_of(runs: Path, name: str = "a") -> Snapshot:
+    found = Store(runs, lambda _name: 1).snapshot(name)
+    assert found is not None
+    return found
+
+
+def logged(runs: Path, values: Callable[[int], dict[str, object]], steps: int) -> Snapshot:
+    """A run whose step log is these values."""
+    layout = make_run(runs, "a", steps=2)
+    layout.metrics.write_bytes(b"".join(encode_line(step, values(step)) for step in range(1, steps + 1)))
+    return snapshot_of(runs)
+
+
+def test_epochs_and_times_and_back(tmp_path: Path) -> None:
+    snapshot = logged(tmp_path, lambda step: {"loss": 1.0, "epoch": step / 10, "time": 1_760_000_000.0 + 2 * step}, 100)
+    epoch, time = axis_of(snapshot, "epoch"), axis_of(snapshot, "time")
+    assert epoch.title == "epoch" and epoch.at(25).item() == 2.5 and epoch.steps_at(2.5).item() == pytest.approx(25)
+    assert time.dates and time.at(50).item() == 1000 * (1_760_000_000 + 100)
+    assert axis_of(snapshot, "step").at(np.array([7.0])).tolist() == [7.0]
+
+
+def test_axes_that_a_log_lacks_say_so(tmp_path: Path) -> None:
+    bare = logged(tmp_path, lambda step: {"loss": 1.0}, 10)
+    assert "no epochs" in axis_of(bare, "epoch").title and "no times" in axis_of(bare, "time").title
+    (tmp_path / "b").mkdir()
+    timed = logged(tmp_path / "b", lambda step: {"loss": 1.0, "step_s": 36.0}, 100)
+    hours = axis_of(timed, "time")
+    assert hours.title.startswith("hours of training") and hours.at(100).item() == pytest.approx(1.0)
+
+
+def test_a_clock_set_back_stands_still(tmp_path: Path) -> None:
+    snapshot = logged(tmp_path, lambda step: {"loss": 1.0, "time": 1000.0 + (step if step < 50 else step - 30)}, 100)
+    assert (np.diff(axis_of(snapshot, "time").places) >= 0).all()
+
+
+def test_smoothing_is_drawn_over_the_raw_curve(tmp_path: Path) -> None:
+    make_run(tmp_path, "a", steps=500)
+    drawn = figure(snapshot_of(tmp_path), POSTERIOR[3], Look(), View(span=50)).data
+    assert [trace.meta for trace in drawn] == ["training:recon", "training:recon:smooth", "probe:recon"]
+    assert "mean of about 50 steps" in drawn[1].name and not drawn[0].showlegend
+    assert np.std(np.diff(np.asarray(drawn[1].y)[100:])) < np.std(np.diff(np.asarray(drawn[0].y)[100:])) / 5
+
+
+def test_marks_move_with_the_axis(tmp_path: Path) -> None:
+    make_run(tmp_path, "a", steps=900, collapse=True)
+    snapshot = snapshot_of(tmp_path)
+    began = next(verdict.began for verdict in snapshot.verdicts if verdict.severity == "alarm")
+    lines = [shape for shape in figure(snapshot, POSTERIOR[0], Look(), View(axis="time")).layout.shapes if shape.xref == "x"]
+    assert lines and lines[0].x0 == pytest.approx(axis_of(snapshot, "time").at(float(began or 0)).item())
+    assert any(shape.xref == "x" for shape in figure(snapshot, SECTIONS[2].panels[0], Look()).layout.shapes), "on every chart"
+
+
+@pytest.fixture
+def long_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Snapshot:
+    """20,000 steps in memory for 2,000."""
+    monkeypatch.setattr(curves, "MOST_POINTS", 2000)
+    return logged(tmp_path, lambda step: {"loss": float(step % 97), "epoch": step / 1000, "stays": 8, "step_s": 0.5}, 20_000)
+
+
+def test_a_part_of_a_long_run_is_whole(long_run: Snapshot) -> None:
+    assert len(long_run.series("training", "loss")[0]) <= 2000
+    client = TestClient(Starlette(routes=[windows.route({"a": long_run}.get)]))
+    found = client.get(
+        "/series?run=a&metric=training:loss&metric=training:stays_per_s&axis=step&smooth=0&from=9000&to=9500"
+    ).json()
+    assert found[0]["x"] == list(range(8999, 9502)) and found[0]["y"] == [float(step % 97) for step in range(8999, 9502)]
+    assert set(found[1]["y"]) == {16.0}
+    by_epoch = client.get("/series?run=a&metric=training:loss&axis=epoch&smooth=0&from=9&to=9.5").json()
+    assert by_epoch[0]["y"] == found[0]["y"] and by_epoch[0]["x"][1] == pytest.approx(9.0)
+    smooth = client.get("/series?run=a&metric=training:loss:smooth&axis=step&smooth=500&from=9000&to=9500").json()
+    assert np.allclose(smooth[0]["y"], 48, atol=8), "an average has a past"
+
+
+def test_what_is_not_finite_is_a_gap_in_a_part_too(tmp_path: Path) -> None:
+    snapshot = logged(tmp_path, lambda step: {"loss": float("nan") if step == 5 else 1.0}, 9)
+    client = TestClient(Starlette(routes=[windows.route({"a": snapshot}.get)]))
+    assert client.get("/series?run=a&metric=training:loss&smooth=0&from=1&to=9").json()[0]["y"].index(None) == 4
+
+
+@pytest.mark.parametrize(
+    ("query", "status"),
+    [
+        ("run=a&metric=training:loss&smooth=0&from=1&to=nan", 400), ("run=a&metric=training:loss&smooth=0&from=1", 400),
+        ("run=a&metric=other:loss&smooth=0&from=1&to=2", 400), ("run=a&smooth=0&from=1&to=2", 400),
+        ("run=a&metric=training:loss&axis=no&smooth=0&from=1&to=2", 400), ("run=a&metric=training:loss&smooth=-1&from=1&to=2", 400),
+        ("run=a&metric=training:loss&smooth=0&from=3&to=2", 400), ("run=../a&metric=training:loss&smooth=0&from=1&to=2", 404),
+        ("run=a&metric=training:none&smooth=0&from=1&to=2", 200), ("run=a&metric=probe:kl&smooth=0&from=1&to=2", 200),
+    ],
+)  # fmt: skip
+def test_requests_that_make_no_sense(tmp_path: Path, query: str, status: int) -> None:
+    make_run(tmp_path, "a", steps=5)
+    client = TestClient(Starlette(routes=[windows.route(Store(tmp_path, lambda _name: 1).snapshot)]))
+    assert client.get(f"/series?{query}").status_code == status
+
+
+def test_sections_of_a_run(tmp_path: Path) -> None:
+    make_run(tmp_path, "a", steps=300)
+    snapshot = snapshot_of(tmp_path)
+    for section in SECTIONS:
+        for card in cards(snapshot, section, Look(), View()):
+            assert card["title"] and card["help"] and card["window"].startswith("series?run=a&axis=step")
+            assert orjson.loads(card["figure"])["data"] or card["key"] == "kl_dimensions"
+    assert others(snapshot) is None
+
+
+def test_an_ended_run_names_what_it_never_recorded(tmp_path: Path) -> None:
+    outcome = next(section for section in SECTIONS if section.key == "outcome")
+    for state, words in ((RunState.FINISHED, {"AUROC", "AUPRC", "Accuracy"}), (RunState.RUNNING, set())):
+        layout = make_run(tmp_path, state.value, steps=60, state=state)
+        layout.evaluations.write_bytes(b"")
+        drawn, missing = split(snapshot_of(tmp_path, state.value), outcome)
+        assert {panel.info.label for panel in missing} == words and len(drawn) + len(missing) == 3
+
+
+def test_metrics_of_the_runs_own_are_shown(tmp_path: Path) -> None:
+    snapshot = logged(tmp_path, lambda step: {"loss": 1.0, "my/<b>metric</b>": float(step), "text": "words"}, 20)
+    section = others(snapshot)
+    assert section is not None and [panel.metric for panel in section.panels] == ["my/<b>metric</b>"]
+    assert "under this name" in cards(snapshot, section, Look(), View())[0]["help"]
+
+
+def test_dimensions_over_steps(tmp_path: Path) -> None:
+    layout = make_run(tmp_path, "a", steps=4)
+    rows = [{"kind": "probe", "per_dim": {"kl": [0.5, 0.001 * step, 2.0]}} for step in (1, 2, 3)]
+    layout.evaluations.write_bytes(b"".join(encode_line(step, row) for step, row in enumerate(rows, start=1)))
+    (trace,) = dimension_figure(snapshot_of(tmp_path), Look(), View()).data
+    assert list(trace.y) == ["2", "0", "1"] and list(trace.x) == [1, 2, 3]
+    assert np.asarray(trace.customdata)[0].tolist() == [2.0, 2.0, 2.0]
+
+
+def test_runs_without_dimensions_say_so(tmp_path: Path) -> None:
+    make_run(tmp_path, "a", steps=200)
+    assert "do not list" in dimension_figure(snapshot_of(tmp_path), Look(), View()).layout.annotations[0].text
+
+
+def test_remedies_are_those_of_alarms(tmp_path: Path) -> None:
+    make_run(tmp_path, "a", steps=900, collapse=True)
+    assert "beta_cut" in remedies(verdicts(snapshot_of(tmp_path)))
+    make_run(tmp_path, "b", steps=900)
+    assert remedies(verdicts(snapshot_of(tmp_path, "b"))) == []
+
+
+def test_long_curves_are_thinned_before_they_are_sent(long_run: Snapshot) -> None:
+    card = cards(long_run, SECTIONS[2], Look(), View())[0]
+    y = orjson.loads(card["figure"])["data"][0]["y"]
+    assert len(base64.b64decode(y["bdata"])) // np.dtype(y["dtype"]).itemsize <= 2000
