@@ -46,11 +46,10 @@ def relations(runs: Sequence[Drawn], view: View, look: Look) -> tuple[Made, Made
     note = f"no room for: {names_text(more)}" if more else ""
     guide = (
         "Each line is a run: it crosses every axis at the run's value. Options that differ are on the left, outcomes on the right. "
-        "Lines that end high on an outcome and cross an option in one place say which values of it did well. Drag a box around points "
-        "to keep only those runs."
+        "Lines that end high on an outcome and cross an option in one place say which values of it did well."
     )
     across, up = scatter_axes(runs, view)
-    told = "Each marker is a run. Drag a box around markers to keep only those runs."
+    told = "Each marker is a run, in the colour and with the sign of its line."
     pair = (
         Made("Scatter", told, "", scatter(runs, across, up, look))
         if across

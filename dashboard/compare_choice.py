@@ -31,11 +31,11 @@ class Choice:
 
 
 def choose(view: View, runs: Sequence[RunSummary]) -> Choice:
-    """The runs of a view: those named, then those that the filter finds, newest first; of neither, the newest with a log."""
+    """The runs of a view: those named, then those not archived that the filter finds, newest first; of neither, the newest with a log."""
     problem, found = None, []
     if view.filter.strip():
         try:
-            found = [run.name for run in matching(view.filter, map(candidate, runs))]
+            found = [run.name for run in matching(view.filter, (candidate(run) for run in runs if not run.notes.archived))]
         except InputError as error:
             problem = str(error)
     names = list(dict.fromkeys([*view.run, *found]))

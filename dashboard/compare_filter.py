@@ -12,16 +12,14 @@ from typing import Any
 
 from dashboard.summaries import RunSummary
 from shared.errors import InputError
-from shared.layout import RunLayout
-from shared.reader import Health, read_record
-from shared.schema import RunNotes
+from shared.reader import Health
 
 COMPARISON = re.compile(r"^([A-Za-z_][\w.]*)(>=|<=|!=|==|=|>|<)(.*)$")
 NAMED = re.compile(r"^(state|tag|name):(.*)$", re.IGNORECASE)
 HELP = (
     "Words are looked for in name and tags (`*` matches anything). `state:running`, `tag:sweep`, an option with its value "
     "(`loss.beta_max>0.5`, `optim.lr_schedule=cosine`) or a figure (`auroc>0.8`, `active_units<4`, `step>1000`). "
-    "Several words have to hold together; `-` in front of one excludes. Quote what has spaces."
+    "Several words have to hold together; `-` in front of one excludes. Quote what has spaces. Archived runs are left out."
 )
 
 
@@ -45,16 +43,8 @@ def candidate(summary: RunSummary) -> Candidate:
     info = summary.status.info
     figures = {"auroc": summary.best_auroc, "active_units": summary.active_units, "step": float(summary.step)}
     return Candidate(
-        summary.name, summary.status.health.value, tags_of(summary.status.layout), flat(info.config) if info else {}, figures
+        summary.name, summary.status.health.value, tuple(summary.notes.tags), flat(info.config) if info else {}, figures
     )
-
-
-def tags_of(layout: RunLayout) -> tuple[str, ...]:
-    """The tags in notes.json; none where nobody has said anything, or where it cannot be read."""
-    try:
-        return tuple(read_record(layout.notes, RunNotes).tags) if layout.notes.exists() else ()
-    except (InputError, OSError):
-        return ()
 
 
 def flat(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,6 +19,9 @@ BETTER: dict[str, Direction] = {
 }
 """Which way a metric is better. Of KL, active units or beta neither more nor less is better by itself: they have no best."""
 
+ROLES = ("validation", "probe", "training")
+"""The order of columns: what counts in the end comes first."""
+
 
 @dataclass(frozen=True)
 class Result:
@@ -80,7 +83,8 @@ def table(groups: Sequence[Group], refs: Sequence[Ref]) -> pd.DataFrame:
 
     Of several seeds the mean; columns `... sd` hold the deviation. A column nobody has a value in is left out.
     """
-    frame = pd.DataFrame([_row(group, refs) for group in groups])
+    outcomes_first = sorted(refs, key=lambda ref: ROLES.index(ref[0]))
+    frame = pd.DataFrame([_row(group, outcomes_first) for group in groups])
     return frame.dropna(axis="columns", how="all")
 
 

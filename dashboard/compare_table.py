@@ -32,8 +32,8 @@ def frame(results: pd.DataFrame, groups: Sequence[Group], dark: bool) -> pd.Data
 
 def _picture(style: RunStyle, dark: bool) -> str:
     dashes = f' stroke-dasharray="{DASHES[style.dash]}"' if style.dash in DASHES else ""
-    line = f'<line x1="1" y1="5" x2="27" y2="5" stroke="{style.colour(dark)}" stroke-width="3"{dashes}/>'
-    svg = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 28 10" width="28" height="10">{line}</svg>'
+    line = f'<line x1="1" y1="14" x2="27" y2="14" stroke="{style.colour(dark)}" stroke-width="3"{dashes}/>'
+    svg = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 28 28" width="28" height="28">{line}</svg>'
     return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
 
 

@@ -152,7 +152,8 @@ def verdict_table(runs: Sequence[Drawn]) -> Html:
 
 def frame_table(frame: pd.DataFrame) -> Html:
     """A table of outcomes as HTML, numbers for people, with the number itself for sorting."""
-    heads = (el("th", str(name), scope="col") for name in frame.columns)
+    parts = [str(name).rpartition(" · ") for name in frame.columns]
+    heads = (el("th", el("span", metric), el("small", kind)) if metric else el("th", kind) for metric, _, kind in parts)
     rows = (el("tr", *(_frame_cell(value) for value in row)) for row in frame.itertuples(index=False))
     return el("table", el("thead", el("tr", *heads)), el("tbody", *rows), cls="sv-sortable")
 

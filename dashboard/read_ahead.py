@@ -27,3 +27,7 @@ class ReadAhead:
             for name in dict.fromkeys(asked[:MOST_RUNS]):
                 self._pool.submit(self._store.snapshot, name)
         await self.app(scope, receive, send)
+
+    def close(self) -> None:
+        """Wait until everything begun has been read."""
+        self._pool.shutdown()

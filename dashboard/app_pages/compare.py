@@ -28,7 +28,6 @@ from dashboard.widgets import el
 
 LIVE = Path(__file__).with_name("live.py")
 COLUMNS = 3
-ROLES = ("validation", "probe", "training")
 
 
 def card(key: str, made: Made, pick: bool = False) -> dict[str, Any]:
@@ -59,8 +58,7 @@ def curves(loaded: Loaded, view: View, look: Look) -> None:
 def results(loaded: Loaded, view: View, look: Look) -> None:
     """Final and best figures; a click on a head sorts."""
     joined = groups(loaded.runs, view.group != "off")
-    outcomes_first = sorted(view.refs, key=lambda ref: ROLES.index(ref[0]))
-    found = frame(table(joined, outcomes_first), joined, look.dark)
+    found = frame(table(joined, view.refs), joined, look.dark)
     st.dataframe(
         found, hide_index=True, column_config=columns(found), height="content" if len(found) <= 18 else 680, row_height=34
     )
@@ -91,6 +89,7 @@ def related(loaded: Loaded, view: View, look: Look) -> None:
     picked = chart_grid("relations", [card("parallel", parallel, pick=True), card("scatter", scatter, pick=True)], 1)
     if picked:
         st.session_state["compare-picked"] = list(dict.fromkeys(picked["points"]))
+    st.caption("Drag a box around points of either chart, or click one, to keep only those runs.")
     names = [run.name for run in loaded.runs if run.name in st.session_state.get("compare-picked", ())]
     if 0 < len(names) < len(loaded.runs):
         st.button(f"Keep only {names[0] if len(names) == 1 else f'these {len(names)} runs'}", icon=":material/filter_alt:",

@@ -7,6 +7,7 @@
     modeBarButtonsToAdd: savingButtons(),
   };
   for (const [at, plot] of plots.entries()) {
+    if (FIGURES[at].layout.dragmode === "select") FIGURES[at].layout.dragmode = false; // there is nobody to tell what was caught
     plot.style.height = `${FIGURES[at].layout.height}px`;
     await Plotly.newPlot(plot, FIGURES[at].data, FIGURES[at].layout, config);
     await new Promise((next) => setTimeout(next));
