@@ -23,6 +23,7 @@ COMMANDS = {
         "backend.visualize",
         "a checkpoint as pictures, and on the pages: posterior, latent space, errors, correlation",
     ),
+    "import": ("backend.tensorboard_import", "TensorBoard logs become runs that the dashboard shows, also while they grow"),
     "evaluate": ("backend.evaluate", "scores of a checkpoint on a split, as JSON"),
     "umap": ("backend.umap_run", "lay a run's latents out in the plane, aligned over training, for the Latent space page"),
     "demo": ("backend.demo", "simulated stays, training and dashboard, all at once"),

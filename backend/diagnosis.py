@@ -15,7 +15,7 @@ from shared.probes import number
 from shared.reader import Health, each_row, read_record, read_status
 from shared.schedule import BetaSchedule
 from shared.schema import RunInfo
-from shared.verdicts import NOTHING_YET, replay_run, unwatched
+from shared.verdicts import NOTHING_YET, VerdictLog, replay_run, unwatched
 
 FIGURES = (
     "kl", "mi_gauss", "mi_mc", "prior_gap", "active_units", "latent_dims", "posterior_variance", "decoder_reliance", "explained",
@@ -79,7 +79,10 @@ def diagnose_run_folder(path: Path, sensitivity: Sensitivity | None = None) -> D
         InputError: its run.json cannot be read.
     """
     layout = RunLayout(path)
-    info, detector = read_record(layout.run_json, RunInfo), replay_run(layout, sensitivity)
+    info = read_record(layout.run_json, RunInfo)
+    if info.imported is not None:
+        return _diagnose_imported(layout, info)
+    detector = replay_run(layout, sensitivity)
     status = read_status(layout)
     last = _last_probe(layout)
     steps = max((int(row["step"]) for row in each_row(layout.metrics)), default=0)
@@ -91,6 +94,26 @@ def diagnose_run_folder(path: Path, sensitivity: Sensitivity | None = None) -> D
         figures={name: value for name in FIGURES if (value := number(last, name)) is not None},
         forecast=_forecast(layout, info, last), unjudged=_unjudged_of(last) if not off else [],
         notes=_notes(info, status.health, status.reason, last), commands=_commands(path, info, found),
+    )  # fmt: skip
+
+
+def _diagnose_imported(layout: RunLayout, info: RunInfo) -> Diagnosis:
+    """What the scalars of its log showed when they were imported: rows that hold scalars alone cannot be judged like a probe's."""
+    assert info.imported is not None
+    told, status, steps = VerdictLog(), read_status(layout), 0
+    for event in each_row(layout.events):
+        if event.get("kind") == "verdict":
+            told.add(event["data"])
+    figures: dict[str, float] = {}
+    for row in each_row(layout.metrics):
+        steps = int(row["step"])
+        figures |= {name: value for name in FIGURES if (value := number(row, name)) is not None}
+    tags, mean_over = info.imported.tags, info.imported.kl_mean_over
+    return Diagnosis(
+        source=str(layout.root), kind="run", state=status.health.value, step=steps, verdicts=told.verdicts(info.config),
+        past=[v for v in told.past if v.severity in ("alarm", "warning")], figures=figures,
+        unjudged=unjudged(Tags(tags, ()), mean_over), tags=dict(tags),
+        notes=[f"Imported from the TensorBoard log {info.imported.path}; judged as it was imported, by its scalars."],
     )  # fmt: skip
 
 

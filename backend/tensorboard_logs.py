@@ -1,6 +1,7 @@
 """What can be read of TensorBoard event files: scalars of either format, hyperparameters; also while they are written."""
 
 import math
+import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -87,6 +88,11 @@ class LogReader:
     def size(self) -> int:
         """Bytes of all files."""
         return sum(file.stat().st_size for file in self.files())
+
+    def read_so_far(self) -> dict[str, int]:
+        """The files, below the folder of the log where they are in it, with the bytes of each that were read."""
+        top = self.log.path if self.log.path.is_dir() else self.log.path.parent
+        return {os.path.relpath(path, top): file.offset for path, file in self._files.items()}
 
     def read(self, told: Callable[[int], None] = lambda count: None) -> int:
         """Take in what is new; how many bytes that was. `told` hears of the bytes as they are read.

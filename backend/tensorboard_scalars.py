@@ -84,6 +84,12 @@ class Scalars(Mapping[int, float]):
         self._settle()
         return self._read(0, self._kept)
 
+    def wall_at(self, step: int) -> float | None:
+        """When the value of `step`, or of the last step before it, was logged; None before the first."""
+        self._settle()
+        place = self._place(step + 1)
+        return float(self._read(place - 1, place)["wall"][0]) if place else None
+
     @property
     def last_step(self) -> int:
         """-1 where there is nothing."""

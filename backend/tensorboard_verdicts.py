@@ -5,7 +5,7 @@ clamped by free bits, weighted by beta, or a constant shift. What needs (mu, log
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -20,6 +20,8 @@ from shared.detector import Detector, replay
 from shared.verdicts import BACKGROUND
 
 Row = dict[str, Any]
+Heard = Callable[[int, Detector], None]
+"""Hears of a step, and the detector after it."""
 WINDOWS = 60
 """Evaluations that a log without held-out figures is cut into."""
 LARGEST_LATENT = 1024
@@ -34,14 +36,32 @@ NOTHING_SERIOUS = Verdict(
 )  # fmt: skip
 
 
-def judge_scalars(log: ScalarLog, tags: Tags, limits: Thresholds, mean_over: int | None) -> Detector:
-    """The detector after all rows that the log gives. `mean_over`: dimensions that the logged KL is a mean over, 1 for a sum."""
+def judge_scalars(
+    log: ScalarLog, tags: Tags, limits: Thresholds, mean_over: int | None, heard: Heard = lambda step, detector: None
+) -> Detector:
+    """The detector after all rows that the log gives. `mean_over`: dimensions that the logged KL is a mean over, 1 for a sum.
+
+    `heard` is told, in the order of the steps, wherever something may have begun, changed or ended.
+    """
     series = {name: log.scalars[tag] for name, tag in tags.used.items()}
     if by_total_loss(tags):
         series |= {"recon": series["loss"], "val_recon": series["val_loss"]}
     # How many latents a logged mean was taken over is not known; that it is too few cannot be judged here.
     detector = Detector(plan_of(series.get("beta")), replace(limits, minimum_patients=0), log.last_step)
-    return replay(detector, training_rows(series), evaluation_rows(series, mean_over))
+    return replay(
+        detector,
+        _listened(training_rows(series), detector, heard, lambda: detector.stepwise),
+        _listened(evaluation_rows(series, mean_over), detector, heard, object),
+    )
+
+
+def _listened(rows: Iterator[Row], detector: Detector, heard: Heard, token: Callable[[], object]) -> Iterator[Row]:
+    """The rows; each time the next is asked for, the one before has been judged."""
+    for row in rows:
+        before = token()
+        yield row
+        if token() != before:
+            heard(int(row["step"]), detector)
 
 
 def by_total_loss(tags: Tags) -> bool:
@@ -51,7 +71,7 @@ def by_total_loss(tags: Tags) -> bool:
 
 def verdicts_of(detector: Detector, log: ScalarLog, tags: Tags, mean_over: int | None) -> list[Verdict]:
     """What holds, the most serious first: at least one, and never "healthy"."""
-    found = [_in_words(v, tags, mean_over, detector.limits) for v in detector.verdicts if v.kind not in BACKGROUND]
+    found = [in_words(v, tags, mean_over, detector.limits) for v in detector.verdicts if v.kind not in BACKGROUND]
     if not any(verdict.severity in ("alarm", "warning") for verdict in found):
         found.append(NOTHING_SERIOUS if "kl" in tags.used or "val_kl" in tags.used else _without_kl(log, tags))
     return sorted(found, key=lambda verdict: (SEVERITIES.index(verdict.severity), verdict.began or 0))
@@ -65,7 +85,7 @@ def _without_kl(log: ScalarLog, tags: Tags) -> Verdict:
     )  # fmt: skip
 
 
-def _in_words(verdict: Verdict, tags: Tags, mean_over: int | None, limits: Thresholds) -> Verdict:
+def in_words(verdict: Verdict, tags: Tags, mean_over: int | None, limits: Thresholds) -> Verdict:
     """The rules speak of units that nobody counted here; and a KL near 0 is proof only where it is known what it is a mean over."""
     verdict = replace(verdict, remedies=())
     if verdict.kind != "collapse":

@@ -1,7 +1,7 @@
 """Verdicts of a run: replayed from its stored rows, or as its trainer wrote them among the events."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, fields
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, fields, replace
 from typing import Any
 
 import pandas as pd
@@ -70,6 +70,17 @@ class VerdictLog:
         else:
             self.open.pop(verdict.subject, None)
             self.past.append(verdict)
+
+    def changes(self, now: Iterable[Verdict], ended: Sequence[Verdict], step: int) -> Iterator[Verdict]:
+        """What there is to add, at `step`, so that `now` holds: what is over (as in `ended`, where it is there), new or different."""
+        current = {verdict.subject: verdict for verdict in now}
+        for subject, before in list(self.open.items()):
+            if subject not in current:
+                yield next((v for v in reversed(ended) if v.subject == subject), None) or replace(before, ended=step)
+        for subject, verdict in current.items():
+            known = self.background if verdict.kind in BACKGROUND else self.open.get(subject)
+            if known is None or (known.kind, known.severity, known.dims) != (verdict.kind, verdict.severity, verdict.dims):
+                yield verdict
 
     def verdicts(self, config: Mapping[str, Any]) -> list[Verdict]:
         """All that holds, the most serious first: at least one. `config` is that of the run.json."""
