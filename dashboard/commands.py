@@ -4,10 +4,11 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from dashboard.jobs_record import ENDED, WIDTH, Job, command_line
+from dashboard.components import listen
+from dashboard.jobs_record import ENDED, KEY, WIDTH, Job, command_line
 from dashboard.jobs_view import badge
 from dashboard.service import service
-from dashboard.widgets import banner
+from dashboard.widgets import banner, el
 from shared.errors import InputError
 
 PAGE = "app_pages/jobs.py"
@@ -23,14 +24,27 @@ def offer(label: str, words: Sequence[str], *, key: str, help: str = "") -> None
     if not jobs.allowed:
         st.caption("Copy it into a terminal. To start it from here, run the dashboard with `--allow-jobs`.")
         return
+    job = _offered(key, words)
+    free = job is None or job.state in ENDED
+    if free and st.button(label, key=f"offer-{key}", help=help or None, icon=":material/play_arrow:"):
+        job = _submit(key, words)
+    if job is not None:
+        followed(job.id, key)
+
+
+@st.fragment
+def followed(name: str, key: str) -> None:
+    """The state of a job that was started from here, as it changes, and the way to its log."""
+    jobs = service().jobs
+    listen(f"offer-{key}", KEY, watch="jobs", seen=jobs.folder.token)
     with st.container(horizontal=True, vertical_alignment="center"):
-        job = _offered(key, words)
-        free = job is None or job.state in ENDED
-        if free and st.button(label, key=f"offer-{key}", help=help or None, icon=":material/play_arrow:"):
-            job = _submit(key, words)
-        if job is not None:
-            st.html(badge(job))
-            st.page_link(PAGE, label="Follow it in Jobs", icon=":material/arrow_forward:", query_params={"job": job.id})
+        try:
+            job = jobs.get(name)
+        except InputError:
+            st.html(el("p", "This job was taken off the list.", cls="sv-dim"))
+            return
+        st.html(badge(job), width="content")
+        st.page_link(PAGE, label="Follow it in Jobs", icon=":material/arrow_forward:", query_params={"job": job.id})
 
 
 def _offered(key: str, words: Sequence[str]) -> Job | None:

@@ -1,5 +1,6 @@
 """The data sets that a training may be started on: prepared folders in given places, and those of the runs there are."""
 
+import shlex
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -80,9 +81,10 @@ def _read(path: Path, stamp: int) -> DataSet:
 def summary(data: DataSet, label: str) -> Html:
     """What is in it, for the form."""
     if data.problem is not None:
+        out = shlex.quote(str(data.path))
         return el(
-            "p", data.problem, ". Make one with ", el("code", f"python -m backend prepare physionet2012 SRC {data.path}"), " or ",
-            el("code", f"python -m backend prepare simulate {data.path}"), cls="sv-field-error", role="alert",
+            "p", data.problem, ". Make one with ", el("code", f"python -m backend prepare physionet2012 SRC {out}"), " or ",
+            el("code", f"python -m backend prepare simulate {out}"), cls="sv-field-error", role="alert",
         )  # fmt: skip
     if data.info is None:
         text = "In the older patient_ehr layout: it is prepared once, when training starts."

@@ -17,6 +17,8 @@ from shared.schema import RunInfo
 CHOSEN_ELSEWHERE = ("data_dir", "output_dir", "log_dir", "resume_from_checkpoint", "devices")
 """Not fields of the form: the data set and the devices are chosen above it, the rest is fixed."""
 
+EARLIER = "the earlier job"
+
 
 @dataclass
 class Draft:
@@ -41,7 +43,7 @@ class Draft:
     @property
     def source(self) -> str:
         """Where values come from that are not the defaults, in a word or two."""
-        return self.origin if self.origin in (preset.title for preset in PRESETS.values()) else "the run"
+        return self.origin if self.origin in (EARLIER, *(preset.title for preset in PRESETS.values())) else "the run"
 
     @property
     def values(self) -> dict[str, Any]:
@@ -161,4 +163,4 @@ def from_words(words: list[str], runs: Path) -> Draft:
         draft.typed = values
         return draft
     values.pop("output_dir", None)
-    return Draft("the earlier job", values, runs=runs)
+    return Draft(EARLIER, values, runs=runs)

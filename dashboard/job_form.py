@@ -1,6 +1,7 @@
 """The form that a training is started from: what it starts from, data, devices, options, and the command that follows."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import streamlit as st
 
@@ -10,7 +11,7 @@ from dashboard.job_form_devices import choose_device
 from dashboard.job_form_fields import choose_options
 from dashboard.job_form_start import current_draft
 from dashboard.jobs import REFUSED
-from dashboard.jobs_record import ENDED, WIDTH, command_line
+from dashboard.jobs_record import WIDTH, command_line
 from dashboard.service import service
 from dashboard.widgets import Html, banner, el
 from shared.config import TrainConfig
@@ -37,7 +38,8 @@ def choose_data(draft: Draft) -> DataSet:
     """A list of what was found, which also takes a typed path; and what is in it."""
     hub = service()
     infos = [run.status.info for run in hub.summaries.all()[:200]]
-    found = find(hub.options.data, dict.fromkeys(info.dataset.path for info in infos if info and info.dataset))
+    known = dict.fromkeys(info.dataset.path for info in infos if info and info.dataset)
+    found = found_at(tuple(str(place) for place in hub.options.data), tuple(known))
     titles = {str(each.path): each.title for each in found}
     chosen = str(look_at(draft).path)
     paths = [chosen, *(path for path in titles if path != chosen)]
@@ -55,6 +57,12 @@ def choose_data(draft: Draft) -> DataSet:
     data = look_at(draft)
     st.html(summary(data, str(draft.shown("label"))))
     return data
+
+
+@st.cache_resource(ttl="10s", show_spinner=False, max_entries=16)
+def found_at(places: tuple[str, ...], known: tuple[str, ...]) -> list[DataSet]:
+    """Not searched for again at every key that is pressed: the folders may lie on a slow disk."""
+    return find((Path(place) for place in places), known)
 
 
 def look_at(draft: Draft) -> DataSet:
@@ -117,12 +125,12 @@ def buttons(draft: Draft, config: TrainConfig | None, words: list[str] | None, d
     """Start, and preflight."""
     hub = service()
     starts = "Resume training" if draft.target is not None else "Start training"
-    waits = any(job.state not in ENDED and job.device == device for job in hub.jobs.all()[0])
+    waits = hub.jobs.would_wait(device)
     with st.container(horizontal=True):
         if st.button(
             "Add to queue" if waits else starts, key="start", type="primary", disabled=words is None,
             icon=":material/playlist_add:" if waits else ":material/play_arrow:",
-            help="It waits there until its device is free." if waits else "Its device is free: it starts at once.",
+            help=f"{waits[0].upper()}{waits[1:]}." if waits else "Its device is free: it starts at once.",
         ):  # fmt: skip
             submit(words or [], device)
         if st.button(

@@ -14,15 +14,16 @@ from shared.errors import InputError
 RUN, RESUME, JOB = "run", "resume", "job"
 TITLES = {**{key: preset.title for key, preset in PRESETS.items()}, RUN: "A run's options", RESUME: "Resume"}
 FURTHEST = "furthest"
-DRAFT, OF, ASKED, SEEN = "draft", "draft of", "job start", "address seen"
+DRAFT, OF, ASKED, SEEN, EARLIER = "draft", "draft of", "job start", "address seen", "earlier job"
 
 
 def current_draft() -> Draft | None:
     """The draft that the choice of a start leads to; what was typed stays until another start is chosen. None when it cannot be."""
     _follow_address()
     st.session_state.setdefault(ASKED, "recommended")
+    titles = TITLES | ({JOB: "An earlier job"} if EARLIER in st.session_state else {})
     start = st.segmented_control(
-        "Start from", list(TITLES), format_func=TITLES.__getitem__, required=True, key=ASKED,
+        "Start from", list(titles), format_func=titles.__getitem__, required=True, key=ASKED,
         persist_state="session",
         help="A preset, the options of another run (to change some of them), or a checkpoint to go on with in its own run.",
     )  # fmt: skip
@@ -32,20 +33,21 @@ def current_draft() -> Draft | None:
         draft = _kept(start, lambda: from_preset(start, service().runs))
         st.html(el("p", preset.why, " ", el("span", preset.trades, cls="sv-dim"), cls="sv-why"))
         return draft
+    if start == JOB:
+        return _of_job()
     return _of_run() if start == RUN else _resumed()
 
 
 def reuse(words: list[str]) -> None:
-    """Put the options of an earlier job into the form. Raises InputError when they can no longer be read."""
-    draft = from_words(words, service().runs)
-    resumed = draft.target is not None
-    start = f"{RESUME} {draft.origin}" if resumed else "recommended"
-    _set(start, draft)
-    if resumed:
-        name, _, file = draft.origin.partition("/")
-        st.session_state.update({ASKED: RESUME, "resumed run": name, "resumed file": file or FURTHEST})
-    else:
-        st.session_state[ASKED] = "recommended"
+    """Put the options of an earlier job into the form."""
+    st.session_state.update({EARLIER: words, ASKED: JOB})
+
+
+def _of_job() -> Draft | None:
+    words = st.session_state[EARLIER]
+    _address()
+    st.html(el("p", "The options of an earlier job, to change and start again.", cls="sv-why"))
+    return _try(f"{JOB} {words}", lambda: from_words(words, service().runs))
 
 
 def _follow_address() -> None:

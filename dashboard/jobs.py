@@ -15,10 +15,10 @@ from pathlib import Path
 
 from dashboard.jobs_devices import Devices
 from dashboard.jobs_process import interrupt, kill, launch
-from dashboard.jobs_record import ACTIVE, ENDED, KEY, Job, JobFolder, JobState, Process
-from dashboard.jobs_schedule import ANALYSIS, ANY_GPU, CPU, TRAINING, Places, parse_device, place
+from dashboard.jobs_record import ACTIVE, ANALYSIS, ANY_GPU, CPU, ENDED, KEY, Job, JobFolder, JobState, Process, parse_device
+from dashboard.jobs_schedule import TRAINING, Places, place
 from dashboard.jobs_settle import settle
-from dashboard.jobs_words import check, check_training, run_of
+from dashboard.jobs_words import check, check_training, run_named
 from dashboard.watch import Revisions
 from shared.errors import InputError
 from shared.schema import now
@@ -83,7 +83,7 @@ class Jobs:
             _check_device(checked, device, numbers, self.runs)
         with self.folder.locked():
             last = max((job.order for job in self.all()[0]), default=0.0)
-            about = None if checked[0] in TRAINING else run_of(checked[1], self.runs).root.name
+            about = run_named(checked, self.runs)
             job = Job(
                 id=self.folder.new_id(), words=checked, device=device, host=self.host, cwd=str(self.cwd), order=last + 1, run=about
             )  # fmt: skip
@@ -140,6 +140,12 @@ class Jobs:
     def places(self) -> Places:
         """What the queued jobs of this machine wait for."""
         return self._places([job for job in self.all()[0] if job.host == self.host])
+
+    def would_wait(self, device: str) -> str | None:
+        """What a training that asked for this device now would wait for; None if it would start."""
+        jobs = [job for job in self.all()[0] if job.host == self.host]
+        new = Job(id="", words=["train"], device=device, host=self.host, cwd="", order=0)
+        return self._places([*jobs, new]).reasons.get(new.id)
 
     def _places(self, jobs: list[Job]) -> Places:
         wants_gpu = any(job.state is JobState.QUEUED and job.device.startswith(ANY_GPU) for job in jobs)

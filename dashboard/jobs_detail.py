@@ -92,10 +92,9 @@ def ended_actions(job: Job) -> None:
         st.query_params["resume"] = resumable
         st.rerun()
     if job.words[0] in ("train", "preflight") and st.button("Change and run again", key="again", icon=":material/edit:"):
-        with contextlib.suppress(InputError):
-            reuse(job.words)
-            st.query_params.clear()
-            st.rerun()
+        reuse(job.words)
+        st.query_params.clear()
+        st.rerun()
     if st.button(
         "Remove from list", key="forget", icon=":material/delete:", help="Deletes this entry and its log. The run stays."
     ):
@@ -108,6 +107,8 @@ def attempt(do: Callable[[], None]) -> None:
         do()
     except InputError as error:
         st.html(banner("alarm", "Not done.", str(error)))
+    except OSError as error:
+        st.html(banner("alarm", "Not done.", f"{error.filename}: {error.strerror}", "Free the disk or mend the folder."))
     else:
         st.rerun()
 

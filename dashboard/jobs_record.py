@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
-from pydantic import AwareDatetime, BaseModel, Field
+from pydantic import AwareDatetime, BaseModel, Field, field_validator
 
 from dashboard.loading import folder_token
 from shared.errors import InputError
@@ -20,6 +20,8 @@ from shared.writer import write_record
 
 KEY = ".dashboard"
 """The folder in RUNS that is no run, and the key under which the watcher announces what changes in it."""
+CPU, ANALYSIS, ANY_GPU = "cpu", "analysis", "gpu"
+"""Devices that are not GPUs by number."""
 WIDTH = 56
 """Letters after which a command is broken before its next option, where there is room for about 80."""
 ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{4}")
@@ -43,6 +45,21 @@ ACTIVE = (JobState.STARTING, JobState.RUNNING)
 ENDED = (JobState.FINISHED, JobState.INTERRUPTED, JobState.FAILED, JobState.KILLED, JobState.LOST, JobState.CANCELLED)
 
 
+def parse_device(device: str) -> list[int] | None:
+    """GPU numbers of `gpu:0,1`; None for cpu, analysis and gpu (any one).
+
+    Raises:
+        InputError: another form, or a number twice.
+    """
+    if device in (CPU, ANALYSIS, ANY_GPU):
+        return None
+    kind, _, numbers = device.partition(":")
+    parts = numbers.split(",")
+    if kind != "gpu" or not all(part.isascii() and part.isdecimal() for part in parts) or len(set(parts)) < len(parts):
+        raise InputError(f"device: {device!r}; expected cpu, analysis, gpu, or GPUs by number as in gpu:0,1")
+    return sorted(int(part) for part in parts)
+
+
 class Process(BaseModel):
     """A process that cannot be mistaken for a later one of the same number."""
 
@@ -64,7 +81,7 @@ class Job(Record):
     """`ID.json`. Only the queue writes it, and only while it holds the lock of the folder."""
 
     id: str
-    words: list[str] = Field(description="argument list after `python -m backend`")
+    words: list[str] = Field(min_length=1, description="argument list after `python -m backend`")
     device: str = Field(description="what it asks for: cpu, analysis, gpu (any one), or gpu:0,1")
     host: str = Field(description="the machine whose devices it waits for")
     cwd: str
@@ -81,6 +98,15 @@ class Job(Record):
     exit_status: int | None = None
     reason: str | None = None
     run: str | None = Field(default=None, description="folder of the run it writes, once that is known")
+
+    @field_validator("device")
+    @classmethod
+    def _device_can_be_had(cls, device: str) -> str:
+        try:
+            parse_device(device)
+        except InputError as error:
+            raise ValueError(str(error)) from error
+        return device
 
     @property
     def command(self) -> str:

@@ -3,10 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from dashboard.jobs_record import ACTIVE, Job, JobState
-from shared.errors import InputError
+from dashboard.jobs_record import ACTIVE, ANALYSIS, CPU, Job, JobState, parse_device
 
-CPU, ANALYSIS, ANY_GPU = "cpu", "analysis", "gpu"
 TRAINING = frozenset({"train", "resume", "preflight"})
 """Commands that take a device to themselves; all others are analyses, short and on the CPU."""
 
@@ -17,21 +15,6 @@ class Places:
 
     lanes: dict[str, list[str]] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
-
-
-def parse_device(device: str) -> list[int] | None:
-    """GPU numbers of `gpu:0,1`; None for cpu, analysis and gpu (any one).
-
-    Raises:
-        InputError: another form, or a number twice.
-    """
-    if device in (CPU, ANALYSIS, ANY_GPU):
-        return None
-    kind, _, numbers = device.partition(":")
-    parts = numbers.split(",")
-    if kind != "gpu" or not all(part.isascii() and part.isdecimal() for part in parts) or len(set(parts)) < len(parts):
-        raise InputError(f"device: {device!r}; expected cpu, analysis, gpu, or GPUs by number as in gpu:0,1")
-    return sorted(int(part) for part in parts)
 
 
 def title(job: Job) -> str:

@@ -4,8 +4,8 @@ from urllib.parse import quote
 
 from dashboard.formats import duration, moment
 from dashboard.jobs_devices import Gpu, Machine
-from dashboard.jobs_record import ACTIVE, Job, JobState
-from dashboard.jobs_schedule import ANALYSIS, title
+from dashboard.jobs_record import ACTIVE, ANALYSIS, Job, JobState
+from dashboard.jobs_schedule import title
 from dashboard.widgets import Html, banner, el
 
 SIGNS: dict[JobState, tuple[str, str]] = {

@@ -141,6 +141,14 @@ def run_of(target: str, runs: Path) -> RunLayout:
     raise InputError(f"{WHERE}: {target!r} is neither a run in {runs} nor one of its checkpoints")
 
 
+def run_named(words: Sequence[str], runs: Path) -> str | None:
+    """The run that checked words go on with or look into; None for those that make a new one."""
+    if words[0] == "resume":
+        return None
+    target = parse(words[1:]).get("resume_from_checkpoint") if words[0] in ("train", "preflight") else words[1]
+    return run_of(target, runs).root.name if target is not None else None
+
+
 def _taken_out(words: Sequence[str], option: str) -> tuple[str | None, list[str]]:
     """The value of an option, and the words without it."""
     for at, word in enumerate(words):

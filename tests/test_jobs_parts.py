@@ -1,5 +1,6 @@
 """What the queue and the form are made of, as data: devices, places in the queue, logs, drafts, data sets."""
 
+import json
 import os
 import shlex
 import stat
@@ -9,16 +10,20 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from watchdog.events import FileModifiedEvent
 
 from dashboard.job_data import find, look
 from dashboard.job_draft import Draft, from_checkpoint, from_preset, from_run, from_words
 from dashboard.job_form_fields import matching
+from dashboard.jobs_devices import KEY as DEVICES
 from dashboard.jobs_devices import Devices, parse_gpus, read_gpus, visible
 from dashboard.jobs_log import as_text, tail
-from dashboard.jobs_record import Job, JobState, command_line
-from dashboard.jobs_schedule import parse_device, place, title
+from dashboard.jobs_record import KEY, Job, JobFolder, JobState, command_line, parse_device
+from dashboard.jobs_schedule import place, title
 from dashboard.jobs_view import lost_by_kill, row
 from dashboard.jobs_words import check
+from dashboard.service import Service
+from dashboard.watch import touched
 from shared.dataset import DatasetInfo
 from shared.errors import InputError
 from shared.writer import write_record
@@ -252,3 +257,35 @@ def test_data_sets_are_found_in_places_and_by_path(tmp_path: Path) -> None:
     assert "not valid JSON" in (found[2].problem or "") and found[1].info == made and found[0].info is found[0].problem is None
     assert "not a prepared data set" in (look(tmp_path).problem or "")
     assert find([tmp_path / "elsewhere"])[0].title.startswith("demo · 8 stays · ")
+
+
+def test_a_printed_line_wakes_those_who_look_at_jobs_and_nobody_else(tmp_path: Path) -> None:
+    log = tmp_path / KEY / "jobs" / "20260101-000000-abcd.log"
+    assert touched(tmp_path, FileModifiedEvent(str(log))) == {KEY}
+
+
+def test_messages_say_which_records_changed_and_how_much_was_printed(tmp_path: Path) -> None:
+    hub = Service(tmp_path)
+    assert set(hub.describe(KEY)) == {"jobs"} and set(hub.describe(DEVICES)) == {"load"}
+    running = job("20260101-000000-abcd", "cpu", JobState.RUNNING, ["cpu"])
+    with hub.jobs.folder.locked():
+        hub.jobs.folder.write(running)
+    hub.jobs.folder.file(running.id, ".log").write_text("hello")
+    first = hub.describe(KEY)
+    assert first[f"log {running.id}"] == 5
+    hub.jobs.folder.file(running.id, ".log").write_text("hello again")
+    second = hub.describe(KEY)
+    assert second["jobs"] == first["jobs"] and second[f"log {running.id}"] == 11, "a line printed does not redraw the list"
+    assert hub.jobs.would_wait("cpu") is None, "a job of another machine holds no device of this one"
+
+
+@pytest.mark.parametrize("change", [{"device": "gpu:0,0"}, {"words": []}, {"state": "flying"}])
+def test_records_edited_by_hand_are_named_and_left_out(tmp_path: Path, change: dict[str, object]) -> None:
+    folder = JobFolder(tmp_path)
+    kept = job("20260101-000000-abcd", "cpu")
+    with folder.locked():
+        folder.write(kept)
+    path = folder.file(kept.id, ".json")
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    found, problems = folder.all()
+    assert found == [] and f"field {next(iter(change))}" in problems[0]
