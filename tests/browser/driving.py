@@ -26,7 +26,14 @@ def find_chromium() -> str | None:
 
 @contextlib.contextmanager
 def dashboard(runs: Path, *options: str, env: Mapping[str, str] | None = None) -> Iterator[str]:
-    """A dashboard on a free port; yields its address, and stops it as Ctrl-C does. `env` is added to the environment."""
+    """The address of a dashboard; see `serving`."""
+    with serving(runs, *options, env=env) as (address, _):
+        yield address
+
+
+@contextlib.contextmanager
+def serving(runs: Path, *options: str, env: Mapping[str, str] | None = None) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """A dashboard on a free port, with its process; stopped as Ctrl-C does. `env` is added to the environment."""
     command = [sys.executable, "-m", "dashboard", "--runs", str(runs), "--port", "0", *options]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, env={**os.environ, **(env or {})})
     try:
@@ -37,7 +44,7 @@ def dashboard(runs: Path, *options: str, env: Mapping[str, str] | None = None) -
                 address = line.split(": ", 1)[1].strip()
                 break
         assert address, "the dashboard ended before it served"
-        yield address
+        yield address, process
     finally:
         process.send_signal(signal.SIGINT)
         try:
