@@ -15,18 +15,14 @@ from dashboard.checkpoints_view import (
     address,
     folder_of,
     go,
-    listen_to_folder,
-    listen_to_work,
     look_into,
-    revision,
     source,
     work,
 )
 from dashboard.checkpoints_widgets import difference_tiles, groups, parts_line, plural
 from dashboard.commands import offer
-from dashboard.components import chart_grid, listen
+from dashboard.components import chart_grid
 from dashboard.formats import count
-from dashboard.loading import folder_token
 from dashboard.service import service
 from dashboard.widgets import banner, el
 from shared.layout import RunLayout
@@ -50,8 +46,6 @@ CHANGE_HELP = (
 def resume_and_analyse(layout: RunLayout, one: Checkpoint, inside: Inside) -> None:
     """What can be done from here, with the command that does it."""
     status = read_status(layout)
-    listen("analysis", layout.root.name, watch="snapshots",
-           seen=folder_token(layout.root, "posterior", "latents", "reconstruction", "analysis"))  # fmt: skip
     left, right = st.columns(2, gap="large")
     with left:
         st.html(el("h3", "Resume from here", cls="sv-ckpt-act"))
@@ -91,8 +85,6 @@ def _resume_words(health: Health, step: int | None, reached: int | None) -> str:
 @st.fragment
 def compare_with(run: str, chosen: str, look: Look) -> None:
     """The choice of a second checkpoint, also of another run, and what differs from the first."""
-    seen = revision()
-    listen_to_folder("difference", run)
     here = folder_of(run)
     a = here[1].named(chosen) if here else None
     if a is None:
@@ -115,7 +107,6 @@ def compare_with(run: str, chosen: str, look: Look) -> None:
         st.progress(task.share, text=f"Comparing tensors: {task.share:.0%}")
     else:
         _show_difference(inside_a, task.result, f"{source(a)[1]} {source(b)[1]}", look)
-    listen_to_work("difference-work", running=task.running, seen=seen)
 
 
 def _choose(run: str, chosen: str, other: str) -> Checkpoint | None:
@@ -191,8 +182,6 @@ def _show_difference(a: Inside, found: Difference, identity: str, look: Look) ->
 @st.fragment
 def tensors(run: str, chosen: str, look: Look) -> None:
     """Names, shapes and norms of everything in the file."""
-    seen = revision()
-    listen_to_folder("tensors", run)
     here = folder_of(run)
     one = here[1].named(chosen) if here else None
     inside, _ = look_into(one)
@@ -219,7 +208,6 @@ def tensors(run: str, chosen: str, look: Look) -> None:
     st.dataframe(frame, hide_index=True, height=_height(len(frame)), key="tensor-table", column_config=NORM_COLUMNS)
     if search and frame.empty:
         st.caption(f"No tensor's name holds {search!r}.")
-    listen_to_work("tensors-work", running=task.running, seen=seen)
 
 
 def _filters(key: str) -> tuple[Part | None, str]:
@@ -256,12 +244,9 @@ NORM_COLUMNS = {
 }
 
 
-@st.fragment
-def hyperparameters(run: str, chosen: str) -> None:
+def hyperparameters(one: Checkpoint | None) -> None:
     """With which settings it was made, and how far training had come."""
-    listen_to_folder("hyperparameters", run)
-    here = folder_of(run)
-    inside, _ = look_into(here[1].named(chosen) if here else None)
+    inside, _ = look_into(one)
     if inside is None:
         return
     st.html(el("h2", "Hyperparameters", el("small", "of a, as the file itself has them"), cls="sv-section"))

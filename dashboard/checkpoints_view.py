@@ -12,8 +12,9 @@ from dashboard.checkpoints_inside import Inside, Shelf
 from dashboard.checkpoints_values import Source
 from dashboard.checkpoints_work import KEY, CheckpointWork
 from dashboard.components import listen
+from dashboard.header import GONE
 from dashboard.loading import folder_token, resolve_run
-from dashboard.service import service
+from dashboard.service import SNAPSHOT_FOLDERS, service
 from shared.errors import InputError
 from shared.layout import RunLayout
 
@@ -55,17 +56,13 @@ def folder_of(run: str) -> tuple[RunLayout, Folder] | None:
     return (layout, list_folder(layout)) if layout else None
 
 
-def listen_to_folder(key: str, run: str, *, links: bool = False) -> str | None:
-    """Rerun the fragment when the run's folder of checkpoints changes."""
+def listen_to_folders(run: str) -> str | None:
+    """Rerun the fragment when the run's checkpoints, or what was worked out from them, change; the link that was clicked."""
     layout = resolve_run(service().runs, run)
-    seen = folder_token(layout.root, "checkpoints") if layout else "gone"
-    return listen(key, run, watch="checkpoints", seen=seen, links=links)
-
-
-def listen_to_work(key: str, *, running: bool, seen: int) -> None:
-    """Rerun the fragment as background reading gets on; costs nothing when there is none."""
-    if running:
-        listen(key, KEY, seen=seen, every_ms=300)
+    made, analysed = (folder_token(layout.root, *names) if layout else GONE for names in (("checkpoints",), SNAPSHOT_FOLDERS))
+    opened = listen("folder", run, watch="checkpoints", seen=made, links=True)
+    listen("analysis", run, watch="snapshots", seen=analysed)
+    return opened
 
 
 def revision() -> int:

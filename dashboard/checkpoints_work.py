@@ -73,6 +73,11 @@ class Lane:
         with self._lock:
             return self._tasks.get(key)
 
+    @property
+    def busy(self) -> bool:
+        """Whether a task is waiting or under way."""
+        return self._thread is not None
+
     def ask(self, key: Hashable, work: Callable[[Report], T], *, again: bool = False) -> Task[T]:
         """The task of that key; begun unless it was before, or failed and is wanted `again`."""
         with self._lock:
@@ -123,6 +128,11 @@ class CheckpointWork:
 
     def __init__(self, tell: Callable[[], None]) -> None:
         self.hashes, self.values = Lane(tell), Lane(tell)
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything is being read."""
+        return self.hashes.busy or self.values.busy
 
     def known_hash(self, identity: Identity | None) -> Task[str] | None:
         """The reading of a whole file for its sha256, if somebody asked for it."""

@@ -9,7 +9,7 @@ import streamlit as st
 
 from dashboard.charts import Look
 from dashboard.checkpoints import Folder
-from dashboard.checkpoints_hash import Hash, unchecked
+from dashboard.checkpoints_hash import unchecked
 from dashboard.checkpoints_sections import compare_with, hyperparameters, resume_and_analyse, tensors
 from dashboard.checkpoints_view import (
     address,
@@ -17,19 +17,20 @@ from dashboard.checkpoints_view import (
     folder_of,
     go,
     keep_ages,
-    listen_to_folder,
-    listen_to_work,
+    listen_to_folders,
     look_into,
     revision,
     source,
     work,
 )
 from dashboard.checkpoints_widgets import checkpoint_table, details_card, empty, leftovers, plural, size, warnings
+from dashboard.checkpoints_work import KEY
 from dashboard.choosing import choose_run
 from dashboard.components import listen
 from dashboard.landing import gone, landing
 from dashboard.service import service
 from dashboard.widgets import banner, el
+from shared.layout import RunLayout
 from shared.reader import Health, read_status
 
 PEEKED = 20
@@ -45,19 +46,35 @@ def main() -> None:
     if st.session_state.setdefault("checkpoints of", run) != run:
         st.session_state["checkpoints of"] = run
         go(checkpoint=None, against=None, against_run=None)
-    found = folder_of(run)
-    if found is not None and "checkpoint" not in st.query_params and found[1].checkpoints:
-        go(checkpoint=found[1].checkpoints[0].name)
-    folder(run)
-    if found is None or not found[1].checkpoints:
-        return
-    chosen = st.query_params["checkpoint"]
-    look = Look(dark=st.context.theme.type == "dark")
-    details(run, chosen)
-    compare_with(run, chosen, look)
-    tensors(run, chosen, look)
-    hyperparameters(run, chosen)
+    content(run)
     keep_ages()
+
+
+@st.fragment
+def content(run: str) -> None:
+    """Everything below the choice of the run: drawn again when a checkpoint appears, goes or is replaced, and as reading gets on.
+
+    One fragment listens for all: of several that are wanted at the same moment, Streamlit may leave some out.
+    """
+    seen = revision()
+    go(**dict(parse_qsl(listen_to_folders(run) or "")))
+    found = folder_of(run)
+    if found is None:
+        st.html(gone(run, service().runs))
+        return
+    layout, here = found
+    if here.checkpoints and "checkpoint" not in st.query_params:
+        go(checkpoint=here.checkpoints[0].name)
+    folder(layout, here)
+    if here.checkpoints:
+        chosen = st.query_params["checkpoint"]
+        look = Look(dark=st.context.theme.type == "dark")
+        details(layout, here, chosen)
+        compare_with(run, chosen, look)
+        tensors(run, chosen, look)
+        hyperparameters(here.named(chosen))
+    if work().busy or revision() != seen:
+        listen("work", KEY, seen=seen, every_ms=300)
 
 
 @st.fragment
@@ -70,35 +87,18 @@ def wait_for_first_run() -> None:
     st.html(landing(hub.runs))
 
 
-@st.fragment
-def folder(run: str) -> None:
-    """The list of checkpoints, drawn again when one appears, goes or is replaced, and as hashes are checked."""
-    seen = revision()
-    opened = listen_to_folder("folder", run, links=True)
-    if opened:
-        go(**dict(parse_qsl(opened)))
-        st.rerun()
-    found = folder_of(run)
-    if found is None:
-        st.html(gone(run, service().runs))
-        return
-    layout, here = found
-    shown = st.session_state.setdefault("checkpoints shown", bool(here.checkpoints))
-    if shown != bool(here.checkpoints):
-        st.session_state["checkpoints shown"] = bool(here.checkpoints)
-        st.rerun()
-    running = read_status(layout).health is Health.RUNNING
+def folder(layout: RunLayout, here: Folder) -> None:
+    """The list of checkpoints, or why there is none."""
+    status = read_status(layout)
     if here.problem:
         st.html(banner("alarm", "The checkpoints cannot be listed.", here.problem))
     elif not here.checkpoints:
-        st.html(empty(read_status(layout)))
+        st.html(empty(status))
     else:
         _table(here)
-    left = leftovers(here.leftovers, running)
+    left = leftovers(here.leftovers, status.health is Health.RUNNING)
     if left:
         st.html(left)
-    checks = [check_of(one) for one in here.checkpoints]
-    listen_to_work("hashes", running=any(one.state is Hash.CHECKING for one in checks), seen=seen)
 
 
 def _table(here: Folder) -> None:
@@ -130,15 +130,8 @@ def _table(here: Folder) -> None:
     st.html(checkpoint_table(here.checkpoints, checks, peeks, address()))
 
 
-@st.fragment
-def details(run: str, chosen: str) -> None:
+def details(layout: RunLayout, here: Folder, chosen: str) -> None:
     """One checkpoint: its figures, what is wrong with it, and what can be done from it."""
-    seen = revision()
-    listen_to_folder("details", run)
-    found = folder_of(run)
-    if found is None:
-        return
-    layout, here = found
     one = here.named(chosen)
     st.html(el("h2", chosen, el("small", "a"), cls="sv-section sv-ckpt-name"))
     if one is None:
@@ -152,7 +145,6 @@ def details(run: str, chosen: str) -> None:
     st.html(warnings(state, inside))
     if inside is not None:
         resume_and_analyse(layout, one, inside)
-    listen_to_work("details-work", running=state.state is Hash.CHECKING, seen=seen)
 
 
 def _missing(here: Folder, chosen: str) -> str:

@@ -62,6 +62,7 @@ function start(element, api) {
     if (onlyVisible) queue.spent = 0;
     turn.free = now + 30; // Streamlit runs only one fragment for triggers that arrive in the same breath
     self.api.setTriggerValue("revision", String(news));
+    self.timer = setTimeout(self.consider, 5000); // a busy server may have dropped it, and there may be no further message
   };
   self.observer = new IntersectionObserver(
     (entries) => { self.inView = entries.at(-1).isIntersecting; self.consider(); },
