@@ -17,6 +17,9 @@ from dashboard.widgets import Html, banner, el
 from shared.config import TrainConfig
 from shared.errors import InputError
 
+NEWEST_RUNS = 100
+"""So many runs are asked for their data sets."""
+
 
 @st.fragment
 def form() -> None:
@@ -37,9 +40,7 @@ def form() -> None:
 def choose_data(draft: Draft) -> DataSet:
     """A list of what was found, which also takes a typed path; and what is in it."""
     hub = service()
-    infos = [run.status.info for run in hub.summaries.all()[:200]]
-    known = dict.fromkeys(info.dataset.path for info in infos if info and info.dataset)
-    found = found_at(tuple(str(place) for place in hub.options.data), tuple(known))
+    found = found_at(str(hub.runs), tuple(str(place) for place in hub.options.data))
     titles = {str(each.path): each.title for each in found}
     chosen = str(look_at(draft).path)
     paths = [chosen, *(path for path in titles if path != chosen)]
@@ -60,8 +61,12 @@ def choose_data(draft: Draft) -> DataSet:
 
 
 @st.cache_resource(ttl="10s", show_spinner=False, max_entries=16)
-def found_at(places: tuple[str, ...], known: tuple[str, ...]) -> list[DataSet]:
-    """Not searched for again at every key that is pressed: the folders may lie on a slow disk."""
+def found_at(runs: str, places: tuple[str, ...]) -> list[DataSet]:
+    """Data sets in places, and of the newest runs. Not searched for again at every key: the folders may lie on a slow disk."""
+    summaries = service().summaries
+    newest = [summaries.find(name) for name in summaries.names()[:NEWEST_RUNS]]
+    infos = [run.status.info for run in newest if run is not None]
+    known = dict.fromkeys(info.dataset.path for info in infos if info and info.dataset)
     return find((Path(place) for place in places), known)
 
 

@@ -77,7 +77,7 @@ def _address(**wanted: str) -> None:
 
 def _names(key: str) -> list[str]:
     """Runs to choose from, and the one asked for even if it is not there: that is said below."""
-    names = [run.name for run in service().summaries.all()]
+    names = service().summaries.names()
     asked = st.session_state.get(key)
     return names if asked is None or asked in names else [asked, *names]
 
