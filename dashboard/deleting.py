@@ -62,7 +62,7 @@ def empty_trash(runs: Path) -> None:
 
 
 def folder_size(root: Path) -> int:
-    """Bytes of all files below a folder; links count as links."""
+    """Bytes of all files below a folder; linked folders are not entered."""
     total = 0
     for folder, _folders, files in os.walk(root):
         for name in files:

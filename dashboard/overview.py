@@ -20,7 +20,6 @@ from dashboard.formats import DASH, count, duration, moment
 from dashboard.summaries import RunSummary, Summaries
 from dashboard.widgets import BADGES, SIGNS
 from shared.config import TrainConfig
-from shared.reader import Health
 
 PATH = "/runs.json"
 MIN_COMPRESSED = 20_000
@@ -45,7 +44,7 @@ _MISSING = object()
 def row(summary: RunSummary, style: RunStyle) -> dict[str, Any]:
     """All that the list may show, sort, filter and group by; times in seconds since 1970, texts as people read them."""
     status, info, verdict = summary.status, summary.status.info, summary.concern if summary.complete else None
-    data, live = info.dataset if info else None, summary.status.health in (Health.CREATED, Health.RUNNING)
+    data = info.dataset if info else None
     planned = summary.max_steps
     return {
         "name": summary.name, "slot": style.slot, "state": status.health.value, "reason": status.reason, "complete": summary.complete,
@@ -54,11 +53,12 @@ def row(summary: RunSummary, style: RunStyle) -> dict[str, Any]:
         "units": summary.active_units, "dims": summary.latent_dims,
         "started": info.created_at.timestamp() if info else None, "duration": summary.duration_s,
         "device": info.device if info and info.device != "unknown" else None,
-        "data": data.name if data else None, "simulated": bool(data and data.simulated), "live": live,
+        "data": data.name if data else None, "simulated": bool(data and data.simulated),
         "tags": summary.notes.tags, "note": summary.notes.note, "archived": summary.notes.archived,
         "text": {
-            "progress": count(summary.step) + (f" of {planned:,}" if planned else ""), "auroc": DASH if summary.best_auroc is None else f"{summary.best_auroc:.3f}",
-            "units": _units(summary), "started": moment(info.created_at) if info else DASH, "duration": duration(summary.duration_s),
+            "progress": count(summary.step) + (f" of {planned:,}" if planned else ""), "units": _units(summary),
+            "auroc": DASH if summary.best_auroc is None else f"{summary.best_auroc:.3f}",
+            "started": moment(info.created_at) if info else DASH, "duration": duration(summary.duration_s),
         },
         **_options(info.config if info else {}),
     }  # fmt: skip

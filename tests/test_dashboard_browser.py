@@ -108,18 +108,6 @@ def test_live_page_in_both_themes_and_widths(browser: Browser, address: str, wid
     page.close()
 
 
-@pytest.mark.parametrize("width", [390, 1440])
-@pytest.mark.parametrize("dark", [False, True])
-def test_list_of_runs(browser: Browser, address: str, runs: Path, width: int, dark: bool) -> None:
-    page = open_page(browser, address, width=width, dark=dark)
-    expect(page.locator(".sv-runs tbody tr")).to_have_count(len(list(runs.iterdir())), timeout=15_000)
-    expect(page.locator('tr[data-name="broken-json"]')).to_contain_text("not valid JSON")
-    expect(page.locator('tr[data-name="<img src=x onerror=alert(1)>"]')).to_have_count(1)
-    assert page.locator(".sv-runs img").count() == 0
-    check(page, f"runs-{width}-{'dark' if dark else 'light'}")
-    page.close()
-
-
 def test_a_click_opens_the_run_without_loading_the_page(browser: Browser, address: str) -> None:
     page = open_page(browser, address)
     page.wait_for_selector("a[data-run=healthy-running]")

@@ -10,7 +10,8 @@ function make(tag, cls, ...children) {
 function action(cls, label, words, then) {
   const button = make("button", cls, label);
   button.type = "button";
-  if (words) { button.title = words; button.ariaLabel = words; }
+  if (words) button.title = words;
+  if (words && !/\w/.test(label)) button.ariaLabel = words; // a sign has no name of its own
   button.addEventListener("click", then);
   return button;
 }
@@ -89,17 +90,17 @@ const plain = (name) => (row) => words(row[name] || DASH);
 // width in px (0: takes what is left); sign: what a cell depends on, so that only cells that changed are made anew.
 const COLUMNS = [
   { id: "name", label: "Run", width: 0, cell: nameCell, sign: (row) => [row.name, row.slot, row.archived, row.simulated, row.tags, row.data, row.note, row.reason, row.state === "broken"] },
-  { id: "state", label: "State", width: 130, cell: stateCell, sign: (row) => [row.state, row.reason] },
+  { id: "state", label: "State", width: 132, cell: stateCell, sign: (row) => [row.state, row.reason] },
   { id: "verdict", label: "Verdict", width: 186, cell: verdictCell, sign: (row) => [row.verdict, row.complete],
     help: "What the collapse rules conclude from the probe evaluations. Click a run to see the evidence and the remedy." },
   { id: "progress", label: "Progress", width: 124, cell: progressCell, down: true, help: "Optimizer steps done, of those planned." },
-  { id: "auroc", label: "Best AUROC", width: 92, cell: figure("auroc"), down: true, numeric: true,
+  { id: "auroc", label: "Best AUROC", width: 106, cell: figure("auroc"), down: true, numeric: true,
     help: "Largest validation AUROC of the whole run. 0.5 is chance, 0.7 to 0.8 good, above 0.9 excellent." },
-  { id: "units", label: "Active units", width: 100, cell: figure("units"), down: true, numeric: true,
+  { id: "units", label: "Active units", width: 108, cell: figure("units"), down: true, numeric: true,
     help: "Latent dimensions that still depend on the input, at the newest probe evaluation. Few of many: collapse." },
-  { id: "started", label: "Started", width: 110, cell: figure("started"), down: true, help: "In UTC." },
-  { id: "duration", label: "Duration", width: 104, cell: figure("duration"), down: true, help: "From creation to the last sign of life, pauses included." },
-  { id: "device", label: "Device", width: 112, cell: plain("device") },
+  { id: "started", label: "Started", width: 116, cell: figure("started"), down: true, help: "In UTC." },
+  { id: "duration", label: "Duration", width: 108, cell: figure("duration"), down: true, help: "From creation to the last sign of life, pauses included." },
+  { id: "device", label: "Device", width: 120, cell: plain("device") },
   { id: "data", label: "Data set", width: 160, cell: plain("data"), optional: true },
   { id: "step", label: "Step", width: 90, cell: (row) => words(row.step.toLocaleString("en")), down: true, numeric: true, optional: true },
   { id: "tag", label: "Tags", width: 160, cell: (row) => words(row.tags.join(", ") || DASH), optional: true },

@@ -89,7 +89,7 @@ function arrange(self) {
   const { facts, view } = self;
   self.errors = [];
   const all = [...self.rows.values()];
-  const asked = understand(self, () => parse(view.q, facts), { asksArchived: true, test: () => true });
+  const asked = understand(self, () => parse(view.q, facts), { asksArchived: false, test: () => true });
   const visible = all.filter((row) => view.archived || asked.asksArchived || !row.archived);
   const hits = visible.filter(asked.test);
   const columns = view.ids.filter((id) => understand(self, () => fieldOf(id, facts), null, "Column"));
@@ -165,6 +165,7 @@ function start(parent, api) {
     self.search.focus();
   };
   document.addEventListener("scroll", self.scrolled, { capture: true, passive: true });
+  addEventListener("resize", self.scrolled);
   document.addEventListener("visibilitychange", self.wake);
   document.addEventListener("keydown", self.slash);
   fetchRows(self);
@@ -177,6 +178,7 @@ function stop(self) {
   self.source?.close();
   self.source = null;
   document.removeEventListener("scroll", self.scrolled, { capture: true });
+  removeEventListener("resize", self.scrolled);
   document.removeEventListener("visibilitychange", self.wake);
   document.removeEventListener("keydown", self.slash);
   self.root.remove();

@@ -45,14 +45,14 @@ PROBE = """name => {
 """Notes when the row of a run is on the page; performance.timeOrigin puts it on the clock of this machine."""
 
 
-def make_many(runs: Path, number: int, seed: int) -> None:
+def make_many(runs: Path, number: int, seed: int, steps: int = STEPS) -> None:
     """`number` runs copied from one of each kind, with options, times and names of their own."""
     rng = random.Random(seed)
     kinds = runs.parent / "kinds"
-    make_run(kinds, "healthy", steps=STEPS, planned=STEPS)
-    make_run(kinds, "collapsed", steps=STEPS, planned=STEPS, collapse=True)
-    make_run(kinds, "interrupted", steps=STEPS // 2, planned=STEPS, state=RunState.INTERRUPTED)
-    make_run(kinds, "dead", steps=STEPS // 3, planned=STEPS, state=RunState.RUNNING, pid=GONE_PID)
+    make_run(kinds, "healthy", steps=steps, planned=steps)
+    make_run(kinds, "collapsed", steps=steps, planned=steps, collapse=True)
+    make_run(kinds, "interrupted", steps=steps // 2, planned=steps, state=RunState.INTERRUPTED)
+    make_run(kinds, "dead", steps=steps // 3, planned=steps, state=RunState.RUNNING, pid=GONE_PID)
     made = {layout.name: {file.name: file.read_bytes() for file in layout.iterdir()} for layout in kinds.iterdir()}
     weights = {"healthy": 6, "collapsed": 2, "interrupted": 1, "dead": 1}
     for index in range(number):
