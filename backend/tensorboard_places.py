@@ -33,7 +33,7 @@ APART = frozenset({"hparam", "hparams", "hp"})
 
 
 def places(tags: Tags) -> dict[Place, str]:
-    """Each tag's place, every tag once; a held-out KL has two, for it says something of the loss and of the posterior."""
+    """Each tag's place. Held-out KL and reconstruction have two: they are parts of a loss, and they evaluate the posterior."""
     found: dict[Place, str] = {}
     for name, tag in tags.used.items():
         role: Role = "validation" if name.startswith("val_") else "training"
@@ -42,8 +42,9 @@ def places(tags: Tags) -> dict[Place, str]:
         place = place_of(tag)
         own: Place = ("validation" if _is_held_out(tag) else "training", tag)
         found[own if place is None or place in found else place] = tag
-    if ("validation", "kl") in found:
-        found.setdefault(("probe", "kl"), found["validation", "kl"])
+    for name in ("kl", "recon"):
+        if ("validation", name) in found:
+            found.setdefault(("probe", name), found["validation", name])
     return found
 
 

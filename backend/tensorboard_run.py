@@ -108,7 +108,13 @@ class LogImport:
 
     def events(self, state: RunState) -> Iterator[Event]:
         """What can be told of the run: begin and end, verdicts in the order in which they came, what could not be read."""
-        yield Event(at=self.at(0), step=0, kind="state", message="run is running", data={"state": "running"})
+        yield Event(
+            at=self.at(0),
+            step=0,
+            kind="state",
+            message=f"run is running; imported from the TensorBoard log {self.reader.log.path}",
+            data={"state": "running"},
+        )
         yield from self.verdict_events()
         last = self.reader.log.last_step
         for note in self.reader.log.notes:

@@ -112,7 +112,8 @@ def _about(status: RunStatus) -> Html:
     info, beat = status.info, status.heartbeat
     phase = beat.phase if beat and status.health is Health.RUNNING else None
     data = info.dataset if info else None
-    facts = [data.name if data else None, info.device if info else None, info.precision if info else None]
+    origin = f"imported from {info.imported.path}" if info and info.imported else None
+    facts = [data.name if data else None, info.device if info else None, info.precision if info else None, origin]
     started = f"started {moment(info.created_at)} UTC" if info else None
     simulated = "From the built-in generator: no real patients."
     return el(

@@ -105,7 +105,7 @@ def test_the_pages_show_it(made: RunLayout) -> None:
     assert snapshot.verdicts[0].kind == "collapse"
     assert len(snapshot.series("training", "my own/x")[0]) == 200
     assert len(snapshot.series("validation", "auroc")[0]) == 20
-    assert "Posterior collapse" in header(snapshot)
+    assert "Posterior collapse" in header(snapshot) and "imported from " in header(snapshot)
     (summary,) = Summaries(made.root.parent).all()
     assert summary.best_auroc == pytest.approx(0.7) and summary.step == 200 and summary.duration_s == pytest.approx(199)
     assert main(["curves", str(made.root)]) == 0
