@@ -153,14 +153,8 @@ def submit(words: list[str], device: str) -> None:
         st.html(banner("alarm", "Not started.", str(error)))
         return
     except OSError as error:
-        st.html(
-            banner(
-                "alarm",
-                "Not started.",
-                f"{error.filename}: {error.strerror}",
-                "Free the disk or mend the folder, then try again.",
-            )
-        )
+        then = "Free the disk or mend the folder, then try again."
+        st.html(banner("alarm", "Not started.", f"{error.filename}: {error.strerror}", then))
         return
     st.query_params.clear()
     st.query_params["job"] = job.id

@@ -9,7 +9,7 @@ import contextlib
 import importlib.util
 import logging
 import socket
-import subprocess
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -41,7 +41,6 @@ class Jobs:
         self.devices = devices or Devices()
         self.cwd = cwd or Path.cwd()
         self.host = socket.gethostname()
-        self._runners: list[subprocess.Popen[bytes]] = []
 
     def all(self) -> tuple[list[Job], list[str]]:
         """Jobs in the order of the queue, and what is wrong with records that cannot be read."""
@@ -85,7 +84,7 @@ class Jobs:
             last = max((job.order for job in self.all()[0]), default=0.0)
             about = run_named(checked, self.runs)
             job = Job(
-                id=self.folder.new_id(), words=checked, device=device, host=self.host, cwd=str(self.cwd), order=last + 1, run=about
+                id=self.folder.new_id(), words=checked, device=device, host=self.host, order=last + 1, run=about
             )  # fmt: skip
             self.folder.write(job)
         self.tick()
@@ -144,7 +143,7 @@ class Jobs:
     def would_wait(self, device: str) -> str | None:
         """What a training that asked for this device now would wait for; None if it would start."""
         jobs = [job for job in self.all()[0] if job.host == self.host]
-        new = Job(id="", words=["train"], device=device, host=self.host, cwd="", order=0)
+        new = Job(id="", words=["train"], device=device, host=self.host, order=0)
         return self._places([*jobs, new]).reasons.get(new.id)
 
     def _places(self, jobs: list[Job]) -> Places:
@@ -154,7 +153,6 @@ class Jobs:
 
     def tick(self) -> bool:
         """Settle what has ended and start what may start; whether there is anything left to follow."""
-        self._runners = [runner for runner in self._runners if runner.poll() is None]
         jobs, _ = self.all()
         if not any(job.state not in ENDED for job in jobs):
             return False
@@ -174,11 +172,13 @@ class Jobs:
         job.state, job.lanes, job.started_at = JobState.STARTING, lanes, now()
         self.folder.write(job)
         try:
-            runner, job.runner = launch(self.folder.file(job.id, ".json"), self.folder.file(job.id, ".log"), lanes)
-            self._runners.append(runner)
-        except OSError as error:
+            words = check(job.words, self.runs)  # again: others may be able to write into the folder, and things change
+            runner, job.runner = launch(self.folder.file(job.id, ".json"), words, self.cwd, lanes)
+        except (InputError, OSError) as error:
             job.state, job.ended_at = JobState.FAILED, now()
-            job.reason = f"cannot be started: {error.strerror}"
+            job.reason = f"cannot be started: {error}"
+        else:
+            threading.Thread(target=runner.wait, daemon=True, name=f"job {job.id}").start()  # or it would stay as a zombie
         self.folder.write(job)
 
     def _reach(self, job: Job, send: Callable[[Process], bool]) -> bool:

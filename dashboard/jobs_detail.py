@@ -30,14 +30,8 @@ def detail(name: str) -> None:
     try:
         job = hub.jobs.get(name)
     except InputError as error:
-        st.html(
-            banner(
-                "warning",
-                "This job is not here.",
-                f"{error}.",
-                "It may have been taken off the list; its run, if it has one, stays.",
-            )
-        )
+        gone = "It may have been taken off the list; its run, if it has one, stays."
+        st.html(banner("warning", "This job is not here.", f"{error}.", gone))
         return
     st.html(about(job))
     state = told(job, hub.jobs.places().reasons.get(job.id) if job.state is JobState.QUEUED else None)

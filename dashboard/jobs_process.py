@@ -24,14 +24,14 @@ def environment(lanes: list[str]) -> dict[str, str]:
     }
 
 
-def launch(record: Path, log: Path, lanes: list[str]) -> tuple[subprocess.Popen[bytes], Process]:
-    """Start the runner of a job in a session of its own; the job prints into `log`.
+def launch(record: Path, words: list[str], cwd: Path, lanes: list[str]) -> tuple[subprocess.Popen[bytes], Process]:
+    """Start the runner of a job in a session of its own; the job works in `cwd` and prints into the log beside its record.
 
     Raises:
         OSError: it cannot be started, or the log cannot be written.
     """
-    command = [sys.executable, "-m", "dashboard.jobs_runner", str(record)]
-    with log.open("ab") as printed:
+    command = [sys.executable, "-m", "dashboard.jobs_runner", str(record), str(cwd), *words]
+    with record.with_suffix(".log").open("ab") as printed:
         runner = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=printed, stderr=subprocess.STDOUT, env=environment(lanes),
             start_new_session=True,

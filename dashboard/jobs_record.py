@@ -84,7 +84,6 @@ class Job(Record):
     words: list[str] = Field(min_length=1, description="argument list after `python -m backend`")
     device: str = Field(description="what it asks for: cpu, analysis, gpu (any one), or gpu:0,1")
     host: str = Field(description="the machine whose devices it waits for")
-    cwd: str
     state: JobState = JobState.QUEUED
     order: float
     created_at: AwareDatetime = Field(default_factory=now)

@@ -1,4 +1,4 @@
-"""`python -m dashboard.jobs_runner JOBS/ID.json`: runs one job to its end and notes how it ended, whether a dashboard is there or not.
+"""`python -m dashboard.jobs_runner JOBS/ID.json FOLDER WORDS`: runs a job to its end and notes how it ended, dashboard or not.
 
 It writes ID.process once the job's process is there and ID.exit once that has ended; ID.json belongs to the queue. Only the
 standard library is loaded, so that it starts at once and costs little in the days that a training takes.
@@ -47,15 +47,17 @@ def note(path: Path, values: dict[str, Any]) -> None:
 
 
 def main(argv: list[str]) -> int:
-    """Run the job whose record is named; returns the exit status of its process (negative: the signal that ended it)."""
-    path = Path(argv[0])
-    record = json.loads(path.read_text(encoding="utf-8"))
+    """Run `python -m backend WORDS` in FOLDER; returns its exit status (negative: the signal that ended it).
+
+    What to run is told and not read from the record, which others may be able to write.
+    """
+    path, folder, *words = Path(argv[0]), *argv[1:]
     # Handlers, and not SIG_IGN, which the job would inherit: a machine that shuts down lets it save, and its end is noted.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: None)
-    command = [sys.executable, "-m", "backend", *record["words"]]
+    command = [sys.executable, "-m", "backend", *words]
     try:
-        child = subprocess.Popen(command, cwd=record["cwd"], stdin=subprocess.DEVNULL, process_group=0)
+        child = subprocess.Popen(command, cwd=folder, stdin=subprocess.DEVNULL, process_group=0)
     except (OSError, ValueError) as error:
         note(path.with_suffix(".exit"), {"status": COULD_NOT_START, "error": str(error)})
         return COULD_NOT_START

@@ -224,9 +224,7 @@ def test_two_dashboards_on_one_folder_start_each_job_once(jobs: Jobs, place: Pat
 
 def test_nothing_is_started_unless_it_is_allowed(place: Path) -> None:
     refused = queue_at(place, allowed=False)
-    queued = Job(
-        id=refused.folder.new_id(), words=words(place, "end"), device="cpu", host=refused.host, cwd=str(place), order=1
-    )
+    queued = Job(id=refused.folder.new_id(), words=words(place, "end"), device="cpu", host=refused.host, order=1)
     with refused.folder.locked():
         refused.folder.write(queued)
     assert state(refused, queued) is JobState.QUEUED
@@ -253,6 +251,16 @@ def test_a_record_that_cannot_be_read_is_named_and_holds_up_nothing(jobs: Jobs, 
 def test_only_names_of_jobs_become_paths(jobs: Jobs, name: str) -> None:
     with pytest.raises(InputError, match="not the name of a job"):
         jobs.get(name)
+
+
+def test_a_record_that_somebody_slipped_in_is_checked_before_it_runs(jobs: Jobs, place: Path) -> None:
+    for number, bad in enumerate((["demo"], ["train", "--output_dir", "/tmp"], ["train", "--run_name", "end"])):
+        slipped = Job(id=jobs.folder.new_id(), words=bad, device="cpu", host=jobs.host, order=number)
+        with jobs.folder.locked():
+            jobs.folder.write(slipped)
+        ended = ends(jobs, slipped)
+        assert ended.state is JobState.FAILED and "cannot be started: " in (ended.reason or "")
+    assert not given(place, "end")
 
 
 def test_a_program_that_cannot_be_started_says_why(jobs: Jobs, place: Path) -> None:

@@ -33,9 +33,7 @@ CARDS = "0, GPU-aaa, NVIDIA H100 80GB HBM3, 61200, 81559, 97\n1, GPU-bbb, NVIDIA
 
 
 def job(name: str, device: str, state: JobState = JobState.QUEUED, lanes: list[str] | None = None) -> Job:
-    return Job(
-        id=name, words=["train", "--run_name", name], device=device, host="h", cwd="/", order=1, state=state, lanes=lanes or []
-    )
+    return Job(id=name, words=["train", "--run_name", name], device=device, host="h", order=1, state=state, lanes=lanes or [])
 
 
 def test_cards_are_read_whatever_the_driver_does_not_say() -> None:
