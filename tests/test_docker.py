@@ -24,7 +24,7 @@ IMPORT_TO_PACKAGE = {
     "umap": "umap-learn",
     "sklearn": "scikit-learn",
     "PIL": "pillow",
-    "authlib": "Authlib",
+    "google": "protobuf",
 }
 
 
