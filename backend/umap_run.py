@@ -11,8 +11,10 @@ already is kept. Of a checkpoint, what `python -m backend visualize` made of it 
 import argparse
 import contextlib
 import importlib.util
+import math
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from importlib.metadata import version
@@ -27,6 +29,7 @@ from shared.layout import RunLayout
 from shared.writer import replace_atomically
 
 TELL_EVERY_S = 0.4
+BEAT_S = 1.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -89,26 +92,48 @@ def sources_of(layout: RunLayout, checkpoint: str | None) -> dict[int, Path]:
 
 
 class Progress:
-    """Tells readers how far the work is, in a file that is replaced at most every 0.4 s, and the terminal at every phase."""
+    """Tells readers how far the work is, in a file that is replaced at most every 0.4 s, and every second while nothing moves."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._began = time.monotonic()
-        self._told = -TELL_EVERY_S
+        self._told = -math.inf
+        self._about = ("starting", 0.0)
+        self._lock, self._ended = threading.Lock(), threading.Event()
         path.parent.mkdir(parents=True, exist_ok=True)
+        self._thread = threading.Thread(target=self._beat, name="progress", daemon=True)
+        self._thread.start()
 
     def __call__(self, phase: str, share: float) -> None:
-        """`share` of all that is to be done."""
-        now = time.monotonic()
-        if now - self._told < TELL_EVERY_S:
-            return
-        self._told = now
-        about = {"phase": phase, "share": round(share, 4), "seconds": round(now - self._began, 1), "pid": os.getpid()}
-        replace_atomically(self._path, orjson.dumps(about))
+        """`share` of all that is to be done. Raises OSError when the folder cannot be written."""
+        self._about = phase, share
+        if time.monotonic() - self._told >= TELL_EVERY_S:
+            self._write()
+
+    def _beat(self) -> None:
+        while not self._ended.wait(BEAT_S):
+            with contextlib.suppress(OSError):  # the work itself will meet it, and say it
+                self._write()
+
+    def _write(self) -> None:
+        with self._lock:
+            if self._ended.is_set():
+                return
+            self._told = time.monotonic()
+            phase, share = self._about
+            about = {
+                "phase": phase,
+                "share": round(share, 4),
+                "seconds": round(self._told - self._began, 1),
+                "pid": os.getpid(),
+            }
+            replace_atomically(self._path, orjson.dumps(about))
 
     def close(self) -> None:
         """The work has ended, one way or the other."""
-        self._path.unlink(missing_ok=True)
+        with self._lock:
+            self._ended.set()
+            self._path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """Where the points of a latent map lie: by PCA at once, by UMAP where that was worked out. The same axes for all snapshots of a run."""
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,12 +99,22 @@ def pca(source: Source, others: Sequence[Source], of: Of) -> Plane | None:
     """A snapshot on the axes it has in common with `others`, of which it is one; None with fewer than three points.
 
     Raises:
-        InputError: a snapshot cannot be read.
+        InputError: the snapshot cannot be read.
     """
-    spread = chosen_for_basis(others)
+    spread = readable(chosen_for_basis(others))
     return PLANES.once(
         (of, version(source.latents), *(version(other.latents) for other in spread)), lambda: _pca(source, spread, of)
     )
+
+
+def readable(sources: Sequence[Source]) -> list[Source]:
+    """Those that can be read: one broken snapshot does not take the others with it."""
+    found = []
+    for source in sources:
+        with contextlib.suppress(InputError):
+            sets_of(source.latents)
+            found.append(source)
+    return found
 
 
 def _pca(source: Source, others: Sequence[Source], of: Of) -> Plane | None:

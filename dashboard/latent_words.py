@@ -1,6 +1,8 @@
 """What the Latent space page says: reading guides beside the pictures, and what is missing with the next action."""
 
+import shlex
 from collections.abc import Sequence
+from pathlib import Path
 
 from dashboard.latent_dims import KINDS, MOST_CORRELATED
 from dashboard.reconstruction_words import first_due
@@ -53,7 +55,10 @@ OVER_TIME = (
 )
 
 
-def none_yet(status: RunStatus) -> Html:
+STALE = "The UMAP kept with this run is broken, of another state of this snapshot, or of another release; it is made again."
+
+
+def none_yet(status: RunStatus, checkpoints: bool) -> Html:
     """For a run without a latents snapshot: when there will be one, or why never."""
     alive = status.health in (Health.CREATED, Health.RUNNING, Health.STALE)
     config = status.info.config if status.info else {}
@@ -66,7 +71,8 @@ def none_yet(status: RunStatus) -> Html:
         "section",
         el("h1", "No latents yet"),
         el("p", "The latents of a fixed set of patients are written at every evaluation of the probe set. ", how),
-        el("p", "They show up here by themselves." if alive else "They can be made from a checkpoint of the run at any time:"),
+        el("p", "They show up here by themselves.") if alive else None,
+        el("p", "They can be made from a checkpoint of the run at any time:") if checkpoints else None,
         cls="sv-landing", data_state="no-latents",
     )  # fmt: skip
 
@@ -86,6 +92,18 @@ def too_few_for_umap(points: int) -> Html:
     """PCA is shown in place of UMAP."""
     detail = f"{points} points; with fewer than {LEAST_POINTS} nearly every point is a neighbour of every other. This is PCA."
     return banner("info", "Too few points for UMAP.", detail)
+
+
+def cannot_lay_out(reason: str, run: Path) -> Html:
+    """The dashboard's machine cannot make UMAP; PCA is shown in its place."""
+    detail = "This is PCA. Layouts made elsewhere and kept with the run are shown."
+    return banner(
+        "info",
+        f"{reason}.",
+        detail,
+        "Work it out where the trainer is installed:",
+        f"python -m backend umap {shlex.quote(str(run))}",
+    )
 
 
 def progress(found: Progress) -> Html:

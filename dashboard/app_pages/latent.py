@@ -21,7 +21,7 @@ from dashboard.latent_data import Source, analysed, input_of, sets_of, snapshots
 from dashboard.latent_plane import Plane, pca, umap_known, umap_plane
 from dashboard.loading import folder_token, resolve_run
 from dashboard.service import SNAPSHOT_FOLDERS, service
-from dashboard.widgets import banner, el
+from dashboard.widgets import el
 from dashboard.work import Task, unavailable
 from shared.embedding import LEAST_POINTS
 from shared.errors import InputError
@@ -71,8 +71,8 @@ def space(name: str) -> None:
 
 def none_yet(layout: RunLayout) -> None:
     """Say when the first snapshot is due, or how to make one from a checkpoint."""
-    st.html(words.none_yet(read_status(layout)))
     checkpoints = sorted(layout.checkpoints.glob("*.ckpt"), key=lambda path: path.name)
+    st.html(words.none_yet(read_status(layout), bool(checkpoints)))
     if checkpoints:
         offer("Look into it", ["visualize", str(checkpoints[-1])], key="latent-checkpoint")
 
@@ -87,7 +87,7 @@ def one_snapshot(layout: RunLayout, source: Source, others: list[Source]) -> Non
         by = choices.choose_plane(True)
         colour = choices.choose_colour(options)
         dimension = choices.choose_dimension(sets.mu.shape[1], view.most_active(sets))
-    reason = why_no_variables(layout)
+    reason = why_no_variables(layout, source)
     if reason:
         st.caption(reason)
     look = Look(dark=st.context.theme.type == "dark")
@@ -97,10 +97,9 @@ def one_snapshot(layout: RunLayout, source: Source, others: list[Source]) -> Non
     if plane is None:
         st.html(words.too_few(len(sets.points(of)[0]), of))
     else:
-        drawn = "pca"
-        if by == "umap":
-            laid_out = umap_or_why(shown, plane)
-            plane, drawn = (laid_out, "umap") if laid_out is not None else (plane, "pca")
+        laid_out = umap_or_why(shown, plane) if by == "umap" else None
+        working(shown if by == "umap" and laid_out is None and unavailable() is None else None)
+        plane, drawn = (laid_out, "umap") if laid_out is not None else (plane, "pca")
         left, right = st.columns([2, 1], gap="small")
         with left:
             view.draw_map(shown, plane, drawn, colour, dimension, stays)
@@ -123,23 +122,11 @@ def umap_or_why(shown: view.Shown, plane: Plane) -> Plane | None:
     if len(plane.index) < LEAST_POINTS:
         st.html(words.too_few_for_umap(len(plane.index)))
     elif missing is not None:
-        detail = "This is PCA. Layouts made elsewhere and kept with the run are shown."
-        st.html(
-            banner(
-                "info",
-                f"{missing}.",
-                detail,
-                "Work it out where the trainer is installed:",
-                f"python -m backend umap {shown.layout.root}",
-            )
-        )
+        st.html(words.cannot_lay_out(missing, shown.layout.root))
     else:
-        if known.stale:
-            st.caption(
-                "The UMAP kept with this run is of another state of this snapshot, or of another release; it is made again."
-            )
+        if known.stale or known.problem:
+            st.caption(words.STALE)
         ask_for_the_rest(shown)
-        working(Task(shown.name, of, source.checkpoint), source.step, token(shown))
     return None
 
 
@@ -158,9 +145,11 @@ def ask_for_the_rest(shown: view.Shown) -> None:
 
 
 @st.fragment
-def working(task: Task, step: int | None, made_from: str) -> None:
+def working(shown: view.Shown | None) -> None:
     """How far the layout is. Drawn anew with each change of the run, only while it is being made."""
-    hub = service()
+    if shown is None:
+        return
+    hub, task = service(), Task(shown.name, shown.of, shown.source.checkpoint)
     found = hub.work.progress(task)
     listen("latent-work", task.run, seen=hub.revisions.current(task.run), every_ms=400)
     if found is None:
@@ -168,7 +157,7 @@ def working(task: Task, step: int | None, made_from: str) -> None:
     if found.state == "failed":
         st.html(words.failed(found.output))
         if st.button("Try again"):
-            hub.work.ask(task, step, made_from, again=True)
+            hub.work.ask(task, shown.source.step, token(shown), again=True)
             st.rerun(scope="fragment")
         return
     st.html(words.progress(found))
