@@ -101,10 +101,16 @@ def choice_text(choice: Choice, drawn: int) -> str:
 
 
 def lacking(groups: Sequence[Group], lines: Sequence[Line]) -> str:
-    """Runs that have no value of a metric, in words; empty where all have it."""
+    """Runs and seeds that have no value of a metric, in words; empty where all have it."""
     drawn = {line.group.label for line in lines}
     without = [group.label for group in groups if group.label not in drawn]
-    return f"not in: {names_text(without)}" if without and drawn else ""
+    said = [f"not in: {names_text(without)}"] if without and drawn else []
+    said += [
+        f"{line.present} of {line.group.label}"
+        for line in lines
+        if line.low is not None and line.present < len(line.group.members)
+    ]
+    return "; ".join(said)
 
 
 def method(view: View, groups: Sequence[Group]) -> str:
@@ -166,7 +172,7 @@ def _frame_cell(value: object) -> Html:
         whole = known and float(value).is_integer()
         return el(
             "td",
-            (count(value) if whole else number(value)) if known else DASH,
+            (count(value).replace("-", "−") if whole else number(value)) if known else DASH,
             data_value=repr(float(value)) if known else "",
             cls="sv-number",
         )

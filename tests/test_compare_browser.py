@@ -207,7 +207,7 @@ def open_report(browser: Browser, path: Path) -> None:
     assert page.locator(".main-svg .scatterlayer .trace").count() == 6 * 7, (
         "six runs, in five charts that have values and two of relations"
     )
-    page.click(".sv-sortable th:nth-child(5)")
+    page.locator(".sv-sortable th", has_text="Total loss, training").first.click()
     first = page.locator(".sv-sortable tbody tr").first
     expect(first).to_contain_text("b2.0-s2")
     page.hover('[data-legend="b0.1-s0"]')
@@ -218,7 +218,8 @@ def open_report(browser: Browser, path: Path) -> None:
     context.close()
 
 
-def test_nothing_to_compare_yet(browser: Browser, tmp_path: Path) -> None:
+def test_runs_appear_by_themselves(browser: Browser, tmp_path: Path) -> None:
+    """The first run of all, and one that a filter finds while the page is open."""
     (tmp_path / "runs").mkdir()
     with dashboard(tmp_path / "runs") as served:
         page = open_page(browser, f"{served}/compare")
@@ -226,4 +227,8 @@ def test_nothing_to_compare_yet(browser: Browser, tmp_path: Path) -> None:
         compared_run(tmp_path / "runs", "first", steps=60)
         wait_charts(page, "training.loss")
         assert "run=first" in page.url
+        page.goto(f"{served}/compare?filter=*r*")
+        expect(page.locator(".sv-run-entry")).to_have_count(1, timeout=20_000)
+        compared_run(tmp_path / "runs", "third", steps=60)
+        expect(page.locator(".sv-run-entry")).to_have_count(2, timeout=20_000)
         page.context.close()

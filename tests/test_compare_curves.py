@@ -79,6 +79,13 @@ def test_seeds_are_joined_to_mean_and_band_where_all_have_data(tmp_path: Path) -
     )
 
 
+def test_seeds_that_lack_a_metric_are_counted(tmp_path: Path) -> None:
+    sweep(tmp_path)
+    (tmp_path / "b2.0-s1" / "metrics.jsonl").unlink()
+    made = chart(groups(loaded(tmp_path).runs, True), LOSS, View(group="sd"), Look())
+    assert made.note == "2 of 3 seeds: beta_max 2"
+
+
 def test_the_mean_ends_where_the_first_seed_ends() -> None:
     group = Group("g", ())
     short, long = (np.arange(1.0, 11), np.ones(10)), (np.arange(5.0, 101), np.full(96, 3.0))

@@ -151,6 +151,15 @@ def body(choice: Choice, view: View, look: Look) -> None:
 
 
 @st.fragment
+def follow(choice: Choice, view: View) -> None:
+    """Run the page again when the filter finds other runs than are drawn: a new one, or one whose figures came to match."""
+    hub = service()
+    listen("filter", seen=hub.revisions.current(LIST), every_ms=5000)
+    if choose(view, hub.summaries.all()).names != choice.names:
+        st.rerun()
+
+
+@st.fragment
 def waiting(runs: int) -> None:
     """No run at all, or none with a log: goes on by itself when one appears."""
     hub = service()
@@ -187,6 +196,8 @@ def main() -> None:
         with st.container(horizontal=True, vertical_alignment="bottom"):
             controls.metrics(view)
             controls.grouping(view)
+    if view.filter:
+        follow(choice, view)
     if not choice.names:
         st.html(notes(choice, Loaded((), {}), view) or el("span"))
         st.html(empty("No run matches", "Change the filter, or choose runs by name."))
