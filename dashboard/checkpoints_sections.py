@@ -1,6 +1,6 @@
 """The parts of the Checkpoints page that look into one file, or at two: each redrawn by itself."""
 
-from typing import Any
+from typing import Any, Literal
 
 import streamlit as st
 
@@ -28,6 +28,8 @@ from dashboard.widgets import banner, el
 from shared.layout import RunLayout
 from shared.reader import Health, read_status
 
+ROWS = 14
+"""Rows of a table that are seen at once."""
 PART_LABELS: dict[str, Part | None] = {"Weights": "weights", "Optimizer": "optimizer", "Other": "other", "All": None}
 NORM_HELP = (
     "Each row is a layer of the network, from top to bottom as the file has them. The dot is the root mean square of its weights, "
@@ -222,8 +224,8 @@ def _filters(key: str) -> tuple[Part | None, str]:
     return PART_LABELS[label or "Weights"], search or ""
 
 
-def _height(rows: int) -> int:
-    return 38 + 35 * min(max(rows, 1), 14)
+def _height(rows: int) -> int | Literal["content"]:
+    return "content" if rows <= ROWS else 36 + 33 * ROWS
 
 
 def _figure(label: str, help: str) -> Any:
@@ -255,7 +257,7 @@ def hyperparameters(one: Checkpoint | None) -> None:
     else:
         words = "The file has none: its program saved only weights, or keeps them under a name that is not known here."
         st.html(el("p", words, cls="sv-dim"))
-    st.html(
-        el("h2", "State of training", el("small", "counters and optimizer settings at the time of saving"), cls="sv-section")
-    )
-    st.html(groups(inside.state))
+    if inside.state:
+        about = el("small", "counters and optimizer settings at the time of saving")
+        st.html(el("h2", "State of training", about, cls="sv-section"))
+        st.html(groups(inside.state))

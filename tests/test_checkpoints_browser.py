@@ -112,9 +112,7 @@ def test_a_hostile_file_runs_nothing_and_shows_no_markup(browser: Browser, addre
     page.close()
 
 
-@pytest.mark.parametrize(
-    "name", ["../../secret.txt", "sneaky.ckpt", "..%2F..%2Fother%2Fcheckpoints%2Ffinal_step-000000020.ckpt"]
-)
+@pytest.mark.parametrize("name", ["..%2F..%2Fother%2Fcheckpoints%2Ffinal_step-000000020.ckpt", "sneaky.ckpt"])
 def test_nothing_outside_the_folder_is_read(browser: Browser, address: str, name: str) -> None:
     page = open_page(browser, f"{address}?run=states&checkpoint={name}&against={name}&against_run=..%2Fother")
     words = "not followed" if name == "sneaky.ckpt" else "This checkpoint is not here"
