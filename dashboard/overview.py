@@ -45,9 +45,10 @@ def row(summary: RunSummary, style: RunStyle) -> dict[str, Any]:
     """All that the list may show, sort, filter and group by; times in seconds since 1970, texts as people read them."""
     status, info, verdict = summary.status, summary.status.info, summary.concern if summary.complete else None
     data = info.dataset if info else None
-    planned = summary.max_steps
+    planned, folder = summary.max_steps, f"{status.layout.root}/"
+    reason = status.reason.replace(folder, "") if status.reason else None
     return {
-        "name": summary.name, "slot": style.slot, "state": status.health.value, "reason": status.reason, "complete": summary.complete,
+        "name": summary.name, "slot": style.slot, "state": status.health.value, "reason": reason, "complete": summary.complete,
         "verdict": verdict and {"severity": verdict.severity, "kind": verdict.kind, "title": verdict.title, "detail": verdict.detail},
         "step": summary.step, "planned": planned, "auroc": summary.best_auroc,
         "units": summary.active_units, "dims": summary.latent_dims,

@@ -24,8 +24,11 @@ __all__ = ["Changes", "RunSummary", "Summaries"]
 SWEEP_S = 60.0
 """Seconds after which all runs are looked at again, whatever the watcher said: it can lose events."""
 SLICE_S = 0.05
+SURROGATE = re.compile("[\ud800-\udfff]")
 STAMP = re.compile(r"-(\d{8})-(\d{6})")
 ANNOUNCE_S = 0.3
+TICK_NS = 2_000_000_000
+"""Younger than this, the time of a folder's last change does not tell whether there was another one since."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,11 @@ class _Known:
     revision: int | None = None
     changed: int = 0
 
+    @property
+    def is_live(self) -> bool:
+        """Whether its state can change without a file that changes."""
+        return self.entry.summary is not None and self.entry.summary.status.health in LIVE
+
 
 class Summaries:
     """Summaries of all runs below a folder; may be used from any thread.
@@ -70,6 +78,8 @@ class Summaries:
         self._gone: dict[str, int] = {}
         self._serial = 0
         self._listed: int | None = None
+        self._names: dict[str, bool] = {}
+        self._listed_at = 0
         self._swept = float("-inf")
         self._reading: threading.Thread | None = None
 
@@ -149,6 +159,7 @@ class Summaries:
         """Compare the folder with what is known, and read all but the logs of what changed."""
         revision = self._revision(LIST) if self._revision else None
         sweep = self._revision is None or time.monotonic() - self._swept > SWEEP_S
+        self._listed_at = 0 if sweep else self._listed_at
         if not (again or sweep or revision != self._listed):
             return
         found = self._folders()
@@ -160,10 +171,10 @@ class Summaries:
             self._known[name] = _Known(RunEntry(RunLayout(self.runs / name)), found[name])
             self._fresh.append(name)
         for name, known in self._known.items():
-            live = again and known.entry.summary is not None and known.entry.summary.status.health in LIVE
-            if not known.fresh and (sweep or live or known.revision != self._of(name)):
-                known.link = found[name]
-                self._look_into(name, known)
+            if known.fresh or not (sweep or known.revision != self._of(name) or (again and known.is_live)):
+                continue
+            known.link = found[name]
+            self._look_into(name, known)
         self._listed = revision
         if sweep:
             self._swept = time.monotonic()
@@ -178,12 +189,16 @@ class Summaries:
         self._update(name, known, before, known.entry.summary)
 
     def _folders(self) -> dict[str, bool]:
-        """Names of what may hold a run, each with whether it is a link."""
+        """Names of what may hold a run, each with whether it is a link; listed anew when the folder has changed."""
         try:
-            with os.scandir(self.runs) as entries:
-                return {one.name: one.is_symlink() for one in entries if _may_be_shown(one.name) and one.is_dir()}
+            changed = self.runs.stat().st_mtime_ns
+            if changed != self._listed_at or time.time_ns() - changed < TICK_NS:
+                with os.scandir(self.runs) as entries:
+                    self._names = {one.name: one.is_symlink() for one in entries if _may_be_shown(one.name) and one.is_dir()}
+                self._listed_at = changed
         except OSError:  # the folder itself went; the watcher looks out for it
-            return {}
+            self._names, self._listed_at = {}, 0
+        return self._names
 
     def _made_at(self, name: str) -> float:
         """About when a run began, without reading it: by the time in its name, as the trainer gives it, or by its folder's."""
@@ -240,4 +255,4 @@ class Summaries:
 
 def _may_be_shown(name: str) -> bool:
     """Folders with a dot in front are no runs; names that are not UTF-8 could not be sent to a page."""
-    return not name.startswith(".") and not any("\ud800" <= letter <= "\udfff" for letter in name)
+    return not name.startswith(".") and (name.isascii() or SURROGATE.search(name) is None)

@@ -22,6 +22,12 @@ function makeBar(self) {
   const group = make("select", "sv-button");
   group.ariaLabel = "Group by";
   group.addEventListener("change", () => self.change({ group: group.value }));
+  const sorter = make("select", "sv-button sv-sorter"); // cards have no head to click
+  sorter.ariaLabel = "Sort by";
+  sorter.addEventListener("change", () => {
+    const id = sorter.value.replace(/^-/, "");
+    self.change({ sort: id ? { id, down: id !== sorter.value } : null });
+  });
   const filter = make("input", "sv-search");
   Object.assign(filter, { type: "search", placeholder: "Find a column or an option", ariaLabel: "Find a column" });
   const choices = make("div", "sv-choices");
@@ -35,9 +41,9 @@ function makeBar(self) {
   const chosen = make("div", "sv-chosen");
   chosen.role = "toolbar";
   chosen.ariaLabel = "Selected runs";
-  Object.assign(self, { search, group, choices, archivedBox: archived, counts, status, chosen });
+  Object.assign(self, { search, group, sorter, choices, archivedBox: archived, counts, status, chosen });
   const columns = pop("Columns", "Choose what the list shows", filter, choices);
-  const bar = make("div", "sv-bar", make("div", "sv-search-box", search, help, tip), group, columns, make("label", "sv-check", archived, "archived"));
+  const bar = make("div", "sv-bar", make("div", "sv-search-box", search, help, tip), group, sorter, columns, make("label", "sv-check", archived, "archived"));
   return [make("div", "sv-list-head", make("h1", "", "Runs"), counts), bar, status, chosen];
 }
 
@@ -60,6 +66,8 @@ function offerFields(self) {
     return made;
   };
   self.group.replaceChildren(...GROUPS.map(([value, label]) => option(value, value ? `Group by ${label}` : label)), section("Options in which runs differ", differ), section("Other options", same));
+  self.sorter.replaceChildren(option("", "Newest first"), ...COLUMNS.flatMap((column) => [
+    option(column.id, `${column.label} ↑`), option(`-${column.id}`, `${column.label} ↓`)]));
   const box = (id, label) => {
     const input = make("input", "");
     Object.assign(input, { type: "checkbox", value: id, checked: self.view.ids.includes(id), disabled: id === "name" });
@@ -73,6 +81,7 @@ function drawBar(self, visible) {
   const { view, hits } = self;
   if (self.search !== document.activeElement && self.search.value !== view.q) self.search.value = view.q;
   if (self.group.value !== view.group) self.group.value = [...self.group.options].some((one) => one.value === view.group) ? view.group : "";
+  self.sorter.value = view.sort ? (view.sort.down ? "-" : "") + view.sort.id : "";
   self.archivedBox.checked = view.archived;
   drawCounts(self, visible);
   const some = hits.length !== visible.length ? `${hits.length.toLocaleString("en")} of ${visible.length.toLocaleString("en")} runs` : "";
