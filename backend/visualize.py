@@ -136,6 +136,7 @@ def write_analysis(layout: RunLayout, stem: str, result: ProbeResult) -> list[st
     layout.analysis.mkdir(parents=True, exist_ok=True)
     frames: dict[str, pd.DataFrame | None] = {
         "posterior": result.posterior, "latents": result.latents, "reconstruction": result.reconstruction, "presence": result.presence,
+        "observed": result.observed,
     }  # fmt: skip
     written = []
     for kind, frame in frames.items():

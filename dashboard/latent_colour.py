@@ -1,6 +1,7 @@
 """What the points of a latent map are coloured by: values of each set, with their unit and what is not known."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -38,7 +39,7 @@ def choices(layout: RunLayout, source: Source, label: str) -> dict[str, str]:
     if source.reconstruction.exists():
         found[ERROR] = "Reconstruction error (standard deviations)"
     found[DIMENSION] = "A latent dimension"
-    observed = _observed(layout)
+    observed = _observed(observed_at(layout, source))
     if observed is not None:
         for name in observed.names:
             unit = observed.units.get(name, "")
@@ -46,10 +47,16 @@ def choices(layout: RunLayout, source: Source, label: str) -> dict[str, str]:
     return found
 
 
-def why_no_variables(layout: RunLayout) -> str | None:
+def observed_at(layout: RunLayout, source: Source | None) -> Path:
+    """Where the values of variables lie: a checkpoint was looked at with other stays than the training's probe."""
+    own = layout.analysed("observed", source.checkpoint) if source is not None and source.checkpoint else layout.observed
+    return own if own.exists() else layout.observed
+
+
+def why_no_variables(layout: RunLayout, source: Source | None = None) -> str | None:
     """A sentence when values of variables cannot be had."""
     try:
-        missing = observed_of(layout.observed) is None
+        missing = observed_of(observed_at(layout, source)) is None
     except InputError as error:
         return f"Values of variables cannot be shown: {error}."
     return (
@@ -59,9 +66,9 @@ def why_no_variables(layout: RunLayout) -> str | None:
     )
 
 
-def _observed(layout: RunLayout) -> Observed | None:
+def _observed(path: Path) -> Observed | None:
     try:
-        return observed_of(layout.observed)
+        return observed_of(path)
     except InputError:
         return None
 
@@ -75,7 +82,7 @@ def colouring(key: str, sets: LatentSets, layout: RunLayout, source: Source, lab
     if key == DIMENSION:
         return Colouring(f"mean of dimension {dimension}", "", sets.mu[:, dimension])
     if key.startswith(VARIABLE):
-        observed = observed_of(layout.observed)
+        observed = observed_of(observed_at(layout, source))
         if observed is not None:
             return _variable(key.removeprefix(VARIABLE), sets, observed)
     names = {0.0: "no", 1.0: "yes"} if set(np.unique(sets.outcome[np.isfinite(sets.outcome)])) <= {0.0, 1.0} else None

@@ -12,12 +12,15 @@ from PIL import Image
 from backend import visualize, visualize_figures
 from backend.__main__ import main
 from backend.visualize_figures import SHEETS
+from dashboard.latent_colour import VARIABLE, choices, colouring
+from dashboard.latent_data import analysed, sets_of
 from shared.latents import read_latents
 from shared.layout import RunLayout
 from tests.tiny_runs import prepare_cohort, start, stays
 
 __all__ = ["stays"]
 KINDS = ("posterior", "latents", "reconstruction", "presence")
+"""Besides `observed`, which a run has once for all its snapshots."""
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +45,12 @@ def test_a_checkpoint_becomes_pictures_and_snapshots(trained: RunLayout, capsys:
         assert pq.read_schema(made).names == pq.read_schema(ordinary).names, kind
         assert pq.read_schema(made).metadata[b"schema_version"] == b"1"
     assert trained.umap("latents", path.stem).exists(), "the page finds the layout done"
+    source = next(source for source in analysed(trained) if source.checkpoint == path.stem)
+    sets = sets_of(source.latents)
+    name = next(key for key in choices(trained, source, "outcome") if key.startswith(VARIABLE))
+    assert np.isfinite(colouring(name, sets, trained, source, "outcome", 0).values).mean() > 0.5, (
+        "its own stays, not the probe's"
+    )
     assert not list(trained.root.rglob("*.tmp"))
     assert "the dashboard's pages show this checkpoint" in capsys.readouterr().out
 
