@@ -13,6 +13,7 @@ from dashboard.compare_words import lacking, names_text
 from dashboard.formats import number
 from dashboard.panels import CATALOGUE, latest
 
+ACTIVE = "probe.active_units"
 WAYS = {"higher": "Higher is better.", "lower": "Lower is better."}
 
 
@@ -50,18 +51,14 @@ def relations(runs: Sequence[Drawn], view: View, look: Look) -> tuple[Made, Made
     )
     across, up = scatter_axes(runs, view)
     told = "Each marker is a run, in the colour and with the sign of its line."
-    pair = (
-        Made("Scatter", told, "", scatter(runs, across, up, look))
-        if across
-        else Made("Scatter", told, "", parallel([], [], look))
-    )
+    pair = Made("Scatter", told, "", scatter(runs, across, up, look))
     return Made("Parallel coordinates", guide, note, parallel(runs, axes, look)), pair
 
 
-def scatter_axes(runs: Sequence[Drawn], view: View) -> tuple[Axis | None, Axis]:
-    """The axes of the scatter chart: what the view asks for where it is there, else the first option that varies."""
+def scatter_axes(runs: Sequence[Drawn], view: View) -> tuple[Axis, Axis]:
+    """The axes of the scatter chart: what the view asks for where it is there, else the first option that varies, or active units."""
     options = {axis.key: axis for axis in option_axes(runs)}
     up = outcome_axis(view.up if view.up in OF else "auroc", runs)
     if view.across in OF:
         return outcome_axis(view.across, runs), up
-    return options.get(view.across) or next(iter(options.values()), None), up
+    return options.get(view.across) or next(iter(options.values()), outcome_axis(ACTIVE, runs)), up

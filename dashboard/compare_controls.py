@@ -129,12 +129,11 @@ def grouping(view: View) -> None:
     )  # fmt: skip
 
 
-def relating(view: View, options: Sequence[str], across: str | None) -> None:
+def relating(view: View, options: Sequence[str], across: str) -> None:
     """The axes of the scatter chart."""
     figures = {figure.key: figure.label for figure in FIGURES}
     with st.container(horizontal=True, vertical_alignment="bottom"):
         choices = [*options, *figures]
-        shown = across if across in choices else choices[0]
-        st.selectbox("Across", choices, format_func=lambda key: figures.get(key, key), width=300, **_bound("across", shown))
+        st.selectbox("Across", choices, format_func=lambda key: figures.get(key, key), width=300, **_bound("across", across))
         up = view.up if view.up in figures else "auroc"
         st.selectbox("Up", list(figures), format_func=figures.__getitem__, width=300, **_bound("up", up))

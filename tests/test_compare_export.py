@@ -229,4 +229,8 @@ def test_one_run_has_no_relations(tmp_path: Path) -> None:
     runs = loaded(tmp_path).runs
     assert option_axes(runs) == []
     parallel, scatter = relations(runs, View(), Look())
-    assert "Two runs that differ" in parallel.figure["layout"]["annotations"][0]["text"] and not scatter.figure["data"]
+    assert "Two runs that differ" in parallel.figure["layout"]["annotations"][0]["text"]
+    assert (
+        scatter.figure["layout"]["xaxis"]["title"]["text"] == "Final Active units, probe set"
+        and len(scatter.figure["data"]) == 1
+    )

@@ -84,7 +84,7 @@ def settings(loaded: Loaded) -> None:
 def related(loaded: Loaded, view: View, look: Look) -> None:
     """Options against outcomes; what is caught in a box can be kept."""
     across, _ = scatter_axes(loaded.runs, view)
-    controls.relating(view, [axis.key for axis in option_axes(loaded.runs)], across.key if across else None)
+    controls.relating(view, [axis.key for axis in option_axes(loaded.runs)], across.key)
     parallel, scatter = relations(loaded.runs, view, look)
     picked = chart_grid("relations", [card("parallel", parallel, pick=True), card("scatter", scatter, pick=True)], 1)
     if picked:
