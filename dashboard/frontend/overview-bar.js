@@ -22,6 +22,7 @@ function makeBar(self) {
   const group = make("select", "sv-button");
   group.ariaLabel = "Group by";
   group.addEventListener("change", () => self.change({ group: group.value }));
+  for (const event of ["pointerdown", "focus"]) group.addEventListener(event, () => offerFields(self));
   const sorter = make("select", "sv-button sv-sorter"); // cards have no head to click
   sorter.ariaLabel = "Sort by";
   sorter.addEventListener("change", () => {
@@ -43,6 +44,7 @@ function makeBar(self) {
   chosen.ariaLabel = "Selected runs";
   Object.assign(self, { search, group, sorter, choices, archivedBox: archived, counts, status, chosen });
   const columns = pop("Columns", "Choose what the list shows", filter, choices);
+  columns.addEventListener("toggle", () => { if (columns.open) offerFields(self); });
   const bar = make("div", "sv-bar", make("div", "sv-search-box", search, help, tip), group, sorter, columns, make("label", "sv-check", archived, "archived"));
   return [make("div", "sv-list-head", make("h1", "", "Runs"), counts), bar, status, chosen];
 }
@@ -57,7 +59,10 @@ function makeEmpty(self) {
 const option = (value, label) => Object.assign(make("option", "", label), { value });
 const GROUPS = [["", "No groups"], ["state", "state"], ["verdict", "verdict"], ["data", "data set"], ["tag", "tag"], ["device", "device"]];
 
+// What runs differ in is worked out when somebody is about to choose from it.
 function offerFields(self) {
+  if (!self.facts || self.offered === self.token) return;
+  self.offered = self.token;
   const differ = differing(self);
   const same = self.facts.options.filter((name) => !differ.includes(name));
   const section = (label, names) => {
@@ -74,6 +79,7 @@ function offerFields(self) {
     input.addEventListener("change", () => self.change({ ids: input.checked ? [...self.view.ids, id] : self.view.ids.filter((one) => one !== id) }));
     return make("label", "sv-check", input, label);
   };
+  self.group.value = self.view.group;
   self.choices.replaceChildren(...COLUMNS.map((column) => box(column.id, column.label)), ...[...differ, ...same].map((name) => box(name, name)));
 }
 

@@ -52,8 +52,7 @@ function take(self, answer) {
     self.rows.clear();
     self.facts = { ...answer, rows: undefined, options: [] };
   }
-  const before = self.facts.options.length;
-  const options = new Set(before ? self.facts.options : Object.keys(answer.defaults));
+  const options = new Set(answer.whole ? Object.keys(answer.defaults) : self.facts.options);
   for (const row of answer.rows) {
     self.rows.set(row.name, row);
     for (const name in row.config) options.add(name);
@@ -62,7 +61,7 @@ function take(self, answer) {
   self.facts.options = [...options].sort();
   self.token = answer.token;
   self.unread = answer.unread;
-  if (answer.whole || before !== options.size) offerFields(self);
+  if (answer.whole) offerFields(self);
   if (!self.rows.size) self.api.setTriggerValue("empty", self.token);
 }
 
