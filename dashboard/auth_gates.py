@@ -1,6 +1,9 @@
 """Who may look: by a token, or by whom an OpenID Connect provider signed in. Each answers its own addresses for signing in."""
 
+import asyncio
 import math
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from urllib.parse import parse_qs, quote, unquote
 
 from starlette.requests import HTTPConnection, Request
@@ -21,6 +24,7 @@ class TokenGate:
 
     def __init__(self, token: str, throttle: Throttle | None = None) -> None:
         self.tokens = Tokens(token)
+        self._open: dict[str, set[asyncio.Event]] = {}
         self.throttle = throttle or Throttle()
 
     async def __call__(self, request: HTTPConnection) -> Response | None:
@@ -35,6 +39,22 @@ class TokenGate:
             target = here(request)
             return _on(request, target) if known else self._enter(request, request.query_params["token"], target)
         return None if known else self._ask(request)
+
+    @contextmanager
+    def session(self, request: HTTPConnection) -> Iterator[asyncio.Event | None]:
+        """An event for the session that the request came with."""
+        name = self.tokens.session(request.cookies.get(self.tokens.cookie, ""))
+        if name is None:
+            yield None
+            return
+        ended = asyncio.Event()
+        self._open.setdefault(name, set()).add(ended)
+        try:
+            yield ended
+        finally:
+            self._open[name].discard(ended)
+            if not self._open[name]:
+                del self._open[name]
 
     def _ask(self, request: HTTPConnection) -> Response:
         if not is_page(request):
@@ -83,7 +103,10 @@ class TokenGate:
     def _logout(self, request: Request) -> Response:
         if request.headers.get("sec-fetch-site") in ("cross-site", "same-site"):
             return RedirectResponse("./", 303)  # a link elsewhere must not sign anybody out
-        self.tokens.end(request.cookies.get(self.tokens.cookie, ""))
+        cookie = request.cookies.get(self.tokens.cookie, "")
+        for ended in self._open.get(self.tokens.session(cookie) or "", ()):
+            ended.set()
+        self.tokens.end(cookie)
         answer = _on(request, LOGIN)
         answer.delete_cookie(self.tokens.cookie, path="/", httponly=True, samesite="strict")
         return answer
@@ -106,6 +129,10 @@ class OidcGate:
         if isinstance(request, Request) and path == LOGIN:
             return self._login(request, person is not None)
         return self._judge(request, person)
+
+    def session(self, request: HTTPConnection) -> AbstractContextManager[None]:
+        """Nothing: Streamlit forgets its cookie and keeps no list of sessions."""
+        return nullcontext()
 
     def _judge(self, request: HTTPConnection, person: Person | None) -> Response | None:
         if person is None:

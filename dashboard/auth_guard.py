@@ -1,11 +1,12 @@
 """Stands around the whole application: every request and every socket is checked here, also those of routes added later."""
 
+import asyncio
 import base64
 import hashlib
 import re
-from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager, nullcontext
 from importlib.resources import files
-from typing import Any
+from typing import Any, Protocol
 
 from starlette.datastructures import MutableHeaders
 from starlette.requests import HTTPConnection, Request
@@ -16,8 +17,18 @@ from dashboard.auth_hosts import Hosts
 
 OPEN = "/_stcore/health"
 """The only address that answers anybody: whether the server is up, for health checks."""
-Gate = Callable[[HTTPConnection], Awaitable[Response | None]]
-"""Answers a request itself (a sign-in page, a refusal), or lets it through with None."""
+STARTED = "seqsetvae.started"
+"""Key of the ASGI scope: the response has begun."""
+
+
+class Gate(Protocol):
+    """Who may look."""
+
+    async def __call__(self, request: HTTPConnection) -> Response | None:
+        """Answer a request itself (a sign-in page, a refusal), or let it through with None."""
+
+    def session(self, request: HTTPConnection) -> AbstractContextManager[asyncio.Event | None]:
+        """Held while a connection lasts; the event is set when whoever made it signs out. None where that is not known."""
 
 
 class Guard:
@@ -43,7 +54,8 @@ class Guard:
         send = self._with_headers(request, send)
         answer = await self._answer(request)
         if answer is None:
-            await self.app(scope, receive, send)
+            with self.gate.session(request) if self.gate else nullcontext() as ended:
+                await self.app(scope, until(ended, scope, receive, send) if ended else receive, send)
         elif scope["type"] == "http":
             await answer(scope, receive, send)
         else:
@@ -71,6 +83,7 @@ class Guard:
 
         async def add(message: Message) -> None:
             if message["type"] == "http.response.start":
+                request.scope[STARTED] = True
                 headers = MutableHeaders(scope=message)
                 for name, value in wanted.items():
                     headers.setdefault(name, value)
@@ -89,6 +102,28 @@ class Guard:
             f"img-src 'self' data: blob:; font-src 'self' data:; media-src 'self' data: blob:; worker-src 'self' blob:; "
             f"connect-src 'self' data: blob:{sockets}; object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'none'"
         )
+
+
+def until(ended: asyncio.Event, scope: Scope, receive: Receive, send: Send) -> Receive:
+    """What a connection receives, as long as its session lasts: streams and sockets do not outlive it."""
+
+    async def next_message() -> Message:
+        coming, end = asyncio.ensure_future(receive()), asyncio.ensure_future(ended.wait())
+        try:
+            await asyncio.wait((coming, end), return_when=asyncio.FIRST_COMPLETED)
+            if coming.done():
+                return coming.result()
+        finally:
+            coming.cancel()
+            end.cancel()
+        if scope["type"] == "http":
+            if STARTED in scope:
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+            return {"type": "http.disconnect"}
+        await send({"type": "websocket.close", "code": 1008, "reason": "signed out"})
+        return {"type": "websocket.disconnect", "code": 1008}
+
+    return next_message
 
 
 def inline_scripts() -> str:

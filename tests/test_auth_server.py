@@ -2,11 +2,14 @@
 
 import itertools
 import re
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
 
 from tests.browser.driving import dashboard
 from tests.remote import PAGE, Answer, ask, knock, routes
@@ -156,6 +159,21 @@ def test_signing_out_ends_the_session(server: str) -> None:
     done = ask(server, "/logout", headers={**PAGE, **mine, "Sec-Fetch-Site": "same-origin"})
     assert done.status == 303 and "max-age=0" in done.headers["set-cookie"].lower()
     assert ask(server, "/push", headers=mine).status == 401
+
+
+def test_signing_out_ends_open_streams_and_sockets(server: str) -> None:
+    mine = {"Cookie": cookie_of(sign_in(server))}
+    with urllib.request.urlopen(urllib.request.Request(f"{server}/push?run=here", headers=mine), timeout=20) as stream:
+        assert stream.readline().startswith(b"data: ")
+        with connect(
+            server.replace("http", "ws") + "/_stcore/stream", additional_headers=mine, subprotocols=["streamlit"]
+        ) as socket:  # type: ignore[list-item]
+            ask(server, "/logout", headers={**PAGE, **mine})
+            with pytest.raises(ConnectionClosed) as closed:
+                while True:
+                    socket.recv(timeout=20)
+            assert closed.value.rcvd is not None and closed.value.rcvd.code == 1008
+        stream.read()  # comes back: the stream has ended, and properly
 
 
 def test_guesses_are_slowed(server: str) -> None:

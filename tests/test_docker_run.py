@@ -98,14 +98,14 @@ s = socket.socket(); fcntl.ioctl(s, 0x8914, struct.pack("16sh", b"lo", 0x1 | 0x4
 """Brings the loopback device of the new network up."""
 
 
-def test_dashboard_serves_from_the_copied_files_on_a_read_only_root(tmp_path: Path) -> None:
+def lay_out(image: Path) -> None:
+    """The files that the Dockerfile copies, and the packages that it installs, as links to those here."""
     dockerfile = DOCKER / "dashboard.Dockerfile"
-    instructions = read(dockerfile)
     for file in sent(dockerfile):
-        target = tmp_path / "app" / (file.name if file.parts[0] == "docker" else file)
+        target = image / "app" / (file.name if file.parts[0] == "docker" else file)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(ROOT / file, target)
-    assert not (tmp_path / "app" / "backend").exists()
+    assert not (image / "app" / "backend").exists()
     names = closure(DOCKER / "dashboard-requirements.txt")
     assert {"streamlit", "plotly", "authlib", "joserfc", "pillow"} <= names and not {
         "torch",
@@ -113,7 +113,12 @@ def test_dashboard_serves_from_the_copied_files_on_a_read_only_root(tmp_path: Pa
         "numba",
         "umap-learn",
     } & names
-    link_packages(names, tmp_path / "site")
+    link_packages(names, image / "site")
+
+
+def test_dashboard_serves_from_the_copied_files_on_a_read_only_root(tmp_path: Path) -> None:
+    instructions = read(DOCKER / "dashboard.Dockerfile")
+    lay_out(tmp_path)
     make_run(tmp_path / "runs", "a", steps=60)
     (tmp_path / "token").write_text(TOKEN)
     command = [*of(instructions, "ENTRYPOINT")[0].words, "--auth", "token", "--token-file", "/token"]
