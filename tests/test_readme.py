@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from torch.utils.tensorboard import SummaryWriter
 
 from tests.installed import installed, python
 from tests.sources import events_frame, write_challenge, write_ehr
@@ -24,7 +25,8 @@ def test_every_command_is_one_that_this_test_knows():
     heads = {" ".join(command.split()[:4]) for command in COMMANDS if command.startswith("python")}
     assert heads == {
         "python -m backend prepare", "python -m backend train", "python -m backend evaluate", "python -m dashboard --runs",
-        "python -m backend preflight", "python -m backend diagnose", "python -m backend resume",
+        "python -m backend preflight", "python -m backend diagnose", "python -m backend resume", "python -m backend curves",
+        "python -m backend visualize", "python -m backend import",
     }  # fmt: skip
     assert {c for c in COMMANDS if not c.startswith("python")} == {"make demo", "make test", ". .venv/bin/activate"}
 
@@ -52,6 +54,8 @@ def desk(tmp_path_factory) -> Path:
     stays = {split: {str(i): stay.assign(value=stay["value"] + i % 7) for i in ids} for split, ids in splits.items()}
     labels = "".join(f"{i},{i % 2}\n" for ids in splits.values() for i in ids)
     write_ehr(folder / "path/to/data", stays, f"ts_id,in_hospital_mortality\n{labels}")
+    with SummaryWriter(folder / "path/to/tensorboard/logs") as writer:
+        writer.add_scalar("train/kl", 1.0, 1)
     return folder
 
 
@@ -77,6 +81,8 @@ def test_commands_run_in_the_order_in_which_they_stand(desk):
             assert done.returncode == status, f"{command}\n{done.stdout}\n{done.stderr}"
             assert words_said in done.stdout + done.stderr
     assert list((desk / "runs").glob("*/checkpoints/last.valid.eval.json"))
+    assert len(list((desk / "runs").glob("*/plots/*.png"))) == 3 and len(list((desk / "runs").glob("*/plots/last/*.png"))) == 4
+    assert (desk / "runs/tensorboard-logs/run.json").exists()
 
 
 def serves(words: list[str], desk: Path, environment: dict[str, str]) -> None:
