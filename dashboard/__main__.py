@@ -19,9 +19,10 @@ from dashboard import auth, notify_options, windows
 from dashboard.auth_gates import OidcGate
 from dashboard.compare_export import export_route
 from dashboard.compare_report import report_route
-from dashboard.components import compressed_plotly, plotly_route
+from dashboard.components import plotly_route
 from dashboard.read_ahead import ReadAhead
 from dashboard.service import Options, Service, install
+from dashboard.warming import warm
 from shared.errors import InputError
 
 SCRIPT = Path(__file__).with_name("app.py")
@@ -136,7 +137,7 @@ def main(argv: list[str] | None = None) -> None:
     )  # fmt: skip
     service = Service(runs, options)
     install(service)
-    threading.Thread(target=compressed_plotly, daemon=True).start()
+    threading.Thread(target=warm, name="warming", daemon=True).start()
     config = uvicorn.Config(
         access.guard(ReadAhead(application(service), service.store)), log_level="warning", access_log=False,
         timeout_graceful_shutdown=1, ws="websockets-sansio", server_header=False,

@@ -28,7 +28,7 @@ def _script(name: str) -> str:
 @cache
 def compressed_plotly() -> bytes:
     """plotly.js as the Python package brings it, compressed once."""
-    return gzip.compress((files("plotly") / "package_data" / "plotly.min.js").read_bytes(), compresslevel=5)
+    return gzip.compress((files("plotly") / "package_data" / "plotly.min.js").read_bytes(), compresslevel=3)
 
 
 def plotly_route() -> Route:

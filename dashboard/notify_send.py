@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from typing import IO, Protocol
 from urllib.parse import urlsplit
 
-import httpx
 import orjson
 
 from dashboard.notify import Notice
@@ -55,6 +54,8 @@ class Webhook:
 
     def send(self, notice: Notice, address: str) -> None:
         """Redirects are not followed: they would carry the news to another place."""
+        import httpx  # a tenth of the server's start, for a notice that may never come
+
         try:
             answer = httpx.post(self._url, json=notice.payload(address), timeout=self._timeout_s)
         except httpx.TimeoutException:

@@ -1,11 +1,13 @@
-"""Begins to read the runs that an address names while the browser still fetches the page's scripts: a second less to wait."""
+"""What a page needs later, begun while the browser still fetches the page's first scripts: its runs are read, plotly.js is sent."""
 
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import parse_qs
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dashboard.compare_view import MOST_RUNS
+from dashboard.components import PLOTLY_PATH
 from dashboard.loading import Store
 
 PAGES = ("/compare", "/live")
@@ -26,8 +28,23 @@ class ReadAhead:
             asked = parse_qs(scope["query_string"].decode("latin-1")).get("run", [])
             for name in dict.fromkeys(asked[:MOST_RUNS]):
                 self._pool.submit(self._store.snapshot, name)
+            await self.app(scope, receive, preloading(send))
+            return
         await self.app(scope, receive, send)
 
     def close(self) -> None:
         """Wait until everything begun has been read."""
         self._pool.shutdown()
+
+
+def preloading(send: Send) -> Send:
+    """Tells the browser, with the page itself, to fetch plotly.js."""
+
+    async def told(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = MutableHeaders(scope=message)
+            if headers.get("content-type", "").startswith("text/html"):
+                headers.append("Link", f"<{PLOTLY_PATH.lstrip('/')}>; rel=preload; as=script")
+        await send(message)
+
+    return told
