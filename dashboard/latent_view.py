@@ -25,7 +25,8 @@ from shared.latents import LatentSets, Of
 from shared.layout import RunLayout
 
 MOST_DRAWN = 2000
-CAUGHT = "latent caught"
+CAUGHT, CLEARED = "latent caught", "latent cleared"
+"""In the session: who was caught, and how often that was cleared."""
 FIGURES = Kept(64)
 FIRST = 3
 """Patients of an area that are followed at a click: more are a tangle."""
@@ -75,17 +76,17 @@ def draw_map(shown: Shown, plane: Plane, by: str, colour: str, dimension: int, s
     values = colouring(colour, sets, shown.layout, shown.source, shown.label, dimension)
     of_point = sets.stay[plane.index]
     followed = trails(stays, sets, plane, dimension)
-    everything = choices.all_points()
+    everything, cleared = choices.all_points(), st.session_state.get(CLEARED, 0)
     drawn = np.arange(len(plane.index)) if everything else sample(len(plane.index), np.isin(of_point, stays))
     picked = chart_grid(
-        "latent-map", [_map_card(shown, plane, by, values, drawn, followed, (colour, dimension, tuple(stays), everything))], 1
+        "latent-map",
+        [_map_card(shown, plane, by, values, drawn, followed, (colour, dimension, tuple(stays), everything, cleared))],
+        1,
     )
     finite = len(plane.index)
     missing = int(np.count_nonzero(~np.isfinite(values.values[plane.index])))
-    total = (
-        len(sets.row) if shown.of == "latents" else int(np.isfinite(sets.state[:, 0]).sum()) if sets.state is not None else 0
-    )
-    st.html(words.summary(finite, len(set(of_point.tolist())), missing, max(total - finite, 0), [plane.note]))
+    left_out = len(sets.row) - finite if shown.of == "latents" else 0
+    st.html(words.summary(finite, len(set(of_point.tolist())), missing, left_out, [plane.note]))
     if finite > MOST_DRAWN:
         choices.choose_all(finite, MOST_DRAWN)
     _take(picked, stays)
@@ -109,7 +110,11 @@ def _map_card(
         "revision": str(hash(revision)),
         "figure": FIGURES.once(
             revision,
-            lambda: map_figure(shown.look, plane, drawn, shown.sets, values, followed, identity).to_json(validate=False),
+            lambda: (
+                map_figure(shown.look, plane, drawn, shown.sets, values, followed, identity)
+                .update_layout(selectionrevision=f"cleared {chosen[-1]} times")
+                .to_json(validate=False)
+            ),
         ),
         "pick": True,
     }
@@ -141,6 +146,7 @@ def caught_table(shown: Shown, stays: Sequence[str]) -> None:
             st.rerun(scope="fragment")
         if st.button("Clear"):
             st.session_state.pop(CAUGHT)
+            st.session_state[CLEARED] = st.session_state.get(CLEARED, 0) + 1
             st.rerun(scope="fragment")
     event = st.dataframe(
         frame, hide_index=True, on_select="rerun", selection_mode="multi-row", height=min(38 + 35 * len(frame), 320),

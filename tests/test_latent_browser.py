@@ -83,7 +83,7 @@ def test_from_pca_to_umap_and_to_patients(browser: Browser, address: str, runs: 
     page.get_by_text("UMAP", exact=True).first.click()
     expect(page.locator(".sv-umap [role=progressbar]")).to_be_visible(timeout=20_000)
     assert page.locator(f"{MAP} h3").text_content().startswith("PCA"), "PCA stays until UMAP is there"
-    title(page, "UMAP of latents", 120)
+    title(page, "UMAP of latents", 240)
     expect(page.locator(".sv-map-note")).to_contain_text("nearest neighbours")
     layout = RunLayout(runs / "parting")
     assert 300 in read_embedding(layout.umap("latents")).frames
@@ -94,6 +94,10 @@ def test_from_pca_to_umap_and_to_patients(browser: Browser, address: str, runs: 
     expect(page.locator("[data-chart=latent-time] .main-svg").first).to_be_visible(timeout=20_000)
     page.wait_for_function("location.search.split('patient=').length === 4")
     check(page, "umap-1440-light")
+    assert page.locator(f"{MAP} .selectionlayer path").count() > 0
+    page.get_by_role("button", name="Clear", exact=True).click()
+    expect(area).to_have_count(0, timeout=20_000)
+    expect(page.locator(f"{MAP} .selectionlayer path")).to_have_count(0, timeout=20_000)
     seen = page.url
     page.goto("about:blank")
     page.goto(seen)

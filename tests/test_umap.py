@@ -164,6 +164,13 @@ def test_bad_input_is_said_in_one_line(tmp_path, capsys, words, said):
     assert said in error and error.count("\n") == 1 and "Traceback" not in error
 
 
+def test_a_run_that_cannot_be_written_is_named(tmp_path, capsys):
+    layout = latent_run(tmp_path, "run", steps=(1,))
+    layout.analysis.write_text("a file in its place")
+    assert main(["umap", str(layout.root)]) == 2
+    assert "analysis" in (error := capsys.readouterr().err) and "has to be writable" in error and error.count("\n") == 1
+
+
 @pytest.mark.slow
 def test_a_kill_leaves_nothing_half_written(tmp_path):
     layout = latent_run(tmp_path, "run", steps=(1,), stays=1500, dims=16)
