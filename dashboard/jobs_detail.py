@@ -35,6 +35,9 @@ def detail(name: str) -> None:
         return
     st.html(about(job))
     state = told(job, hub.jobs.places().reasons.get(job.id) if job.state is JobState.QUEUED else None)
+    if job.host != hub.jobs.host and job.state not in ENDED:
+        there = "It can be stopped from a dashboard there; what is shown of it here is what that one last wrote."
+        state = banner("info", f"Belongs to {job.host}.", there)
     if state is not None:
         st.html(el("div", state, cls="sv-banners"))
     actions(job)

@@ -186,8 +186,7 @@ def test_a_new_dashboard_finds_the_job_and_learns_how_it_ended_meanwhile(jobs: J
 
 def test_a_job_whose_processes_are_gone_without_a_word_is_lost(jobs: Jobs, place: Path) -> None:
     job = jobs.submit(words(place, "wait"), "cpu")
-    process, runner = runs_on(jobs, job), jobs.get(job.id).runner
-    assert runner is not None
+    process, runner = runs_on(jobs, job), jobs.get(job.id).runner or pytest.fail("no runner")
     os.kill(runner.pid, signal.SIGKILL)
     until(lambda: not alive(runner), "the end of the runner")
     assert state(jobs, job) is JobState.RUNNING, "the job itself goes on"
@@ -228,12 +227,10 @@ def test_nothing_is_started_unless_it_is_allowed(place: Path) -> None:
     with refused.folder.locked():
         refused.folder.write(queued)
     assert state(refused, queued) is JobState.QUEUED
-    for attempt in (
-        lambda: refused.submit(words(place, "end"), "cpu"), lambda: refused.cancel(queued.id), lambda: refused.stop(queued.id),
-        lambda: refused.kill(queued.id), lambda: refused.move(queued.id, 1), lambda: refused.forget(queued.id),
-    ):  # fmt: skip
+    for verb, *more in (("submit", "cpu"), ("cancel",), ("stop",), ("kill",), ("move", 1), ("forget",)):
+        about = words(place, "end") if verb == "submit" else queued.id
         with pytest.raises(InputError, match="--allow-jobs"):
-            attempt()
+            getattr(refused, verb)(about, *more)
 
 
 def test_a_record_that_cannot_be_read_is_named_and_holds_up_nothing(jobs: Jobs, place: Path) -> None:

@@ -104,9 +104,9 @@ def waiting(queued: list[Job]) -> None:
 
 
 def small(job: Job, what: str, help: str, *, disabled: bool = False) -> bool:
-    """A button without words beside a queued job."""
+    """A button beside a queued job; its words are there for those who do not see the icon."""
     icon = f":material/{what if what == 'close' else f'arrow_{what}'}:"
-    return st.button("", icon=icon, key=f"{what}-{job.id}", type="tertiary", help=help, disabled=disabled)
+    return st.button(help, icon=icon, key=f"only-icon-{what}-{job.id}", type="tertiary", help=help, disabled=disabled)
 
 
 def past(ended: list[Job]) -> None:
