@@ -182,8 +182,14 @@ def _frame(table: pa.Table) -> pd.DataFrame:
     frame = table.to_pandas(ignore_metadata=True)
     numbers = [name for name in frame.columns if name not in NAMES]
     frame[numbers] = frame[numbers].astype(float).replace([np.inf, -np.inf], np.nan)
-    frame["variable"] = frame["variable"].astype(str).astype("category")
+    frame["variable"] = _category(frame["variable"])
     return frame
+
+
+def _category(column: pd.Series) -> pd.Series:
+    """Text as a category; as the trainer writes it, it is one already."""
+    done = isinstance(column.dtype, pd.CategoricalDtype) and not column.isna().any()
+    return column if done else column.astype(str).astype("category")
 
 
 @lru_cache(maxsize=4)
@@ -191,7 +197,7 @@ def _events(version: Version) -> Events:
     with _named(Path(version[0])):
         table = _table(Path(version[0]), COLUMNS)
         frame = _frame(table)
-        frame["stay"] = frame.pop("stay_id").astype(str).astype("category")
+        frame["stay"] = _category(frame.pop("stay_id"))
         frame["hour"] = frame.pop("minute") / 60
         units = _attribute(table, "units")
         return Events(frame, {str(k): str(v) for k, v in units.items()} if isinstance(units, dict) else {})

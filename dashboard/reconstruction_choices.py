@@ -6,12 +6,18 @@ import streamlit as st
 
 from dashboard.colours import PALETTE
 from dashboard.reconstruction import Source, newest
+from dashboard.widgets import el
 
 SOURCE, VARIABLES, OF, PATIENT = "source", "variable", "of", "patient"
 """Names in the address."""
 MOST_VARIABLES = len(PALETTE[False])
 """As many as there are colours."""
 ALL = "All variables"
+
+
+def say(text: str) -> None:
+    """A quiet remark; names of variables and words of an address in it are never markup."""
+    st.html(el("p", text, cls="sv-dim"))
 
 
 def _key(name: str, place: str = "") -> str:
@@ -44,7 +50,7 @@ def choose_source(found: Sequence[Source]) -> Source | None:
         "each next one.",
     )  # fmt: skip
     if asked and asked not in by_key:
-        st.caption(f"`{asked}` is not among the snapshots (long runs are thinned): this is the newest.")
+        say(f"{asked} is not among the snapshots (long runs are thinned): this is the newest.")
     return source
 
 
@@ -99,7 +105,7 @@ def choose_patient(order: Sequence[str]) -> str:
         help="Worst reconstructed first. A click on a line of the table above chooses too.",
     )  # fmt: skip
     if asked and asked != patient:
-        st.caption("The patient in the address is not in this snapshot: this is the worst reconstructed one.")
+        say("The patient in the address is not in this snapshot: this is the worst reconstructed one.")
     return patient
 
 

@@ -107,30 +107,19 @@ def _band(hour: np.ndarray, value: np.ndarray, half: np.ndarray, colour: str, ti
 
 def presence_map(own: Presence, look: Look) -> go.Figure:
     """Variables by sets of one patient: predicted probability as shade, and a dot where the variable did occur."""
+    kept = np.argsort(-(own.occurred.sum(axis=0) + own.probability.sum(axis=0)), kind="stable")[:MOST_ROWS][::-1]
+    height = 90 + 15 * max(len(kept), 8)
+    figure = plain(look, x="hours since admission", y="", identity="presence", height=height)
     if not len(own.hour):
-        return empty(
-            plain(look, x="hours since admission", y="", identity="presence"),
-            "This snapshot holds no set of this patient",
-            look,
-        )
-    weight = own.occurred.sum(axis=0) + own.probability.sum(axis=0)
-    kept = np.argsort(-weight, kind="stable")[:MOST_ROWS][::-1]
+        return empty(figure, "This snapshot holds no set of this patient", look)
     names = [own.names[at] for at in kept]
     hour, probability, occurred = _merged(own)
     edges, columns = _columns(hour, probability[:, kept].astype(float))
     colours = COLOURS[look.dark]
-    bar = {
-        "title": {"text": "P(occurs)", "side": "right", "font": {"size": 11}},
-        "thickness": 10,
-        "outlinewidth": 0,
-        "tickformat": ".0%",
-    }
-    figure = plain(look, x="hours since admission", y="", identity="presence", height=90 + 15 * max(len(kept), 8))
     figure.add_trace(
         go.Heatmap(
-            x=edges, y=names, z=np.round(columns.T, 3), zmin=0, zmax=1, hoverongaps=False,
+            x=edges, y=names, z=np.round(columns.T, 3), zmin=0, zmax=1, hoverongaps=False, colorbar=_shades(),
             colorscale=[[0, faint(colours["training"], 0.0)], [1, faint(colours["training"], 0.85)]],
-            colorbar=bar,
             hovertemplate="%{y} at %{x:.1f} h: expected with %{z:.1%}<extra></extra>",
         )
     )  # fmt: skip
@@ -138,21 +127,18 @@ def presence_map(own: Presence, look: Look) -> go.Figure:
     figure.add_trace(
         go.Scatter(
             x=hour[at_set], y=[names[at] for at in at_name], mode="markers", showlegend=False, cliponaxis=False,
-            marker={"size": 6, "color": colours["probe"], "line": {"width": 1, "color": colours["paper"]}}, 
+            marker={"size": 6, "color": colours["probe"], "line": {"width": 1, "color": colours["paper"]}},
             customdata=probability[at_set, kept[at_name]],
             hovertemplate="%{y} measured at %{x:.1f} h<br>expected with %{customdata:.1%}<extra></extra>",
         )
     )  # fmt: skip
-    figure.update_yaxes(
-        type="category",
-        tickformat=None,
-        nticks=len(names),
-        dtick=1,
-        tickfont={"size": 10},
-        showgrid=False,
-        range=[-0.6, len(names) - 0.4],
-    )
-    return figure.update_xaxes(showgrid=False)
+    rows = {"range": [-0.6, len(names) - 0.4], "nticks": len(names), "dtick": 1, "tickfont": {"size": 10}, "showgrid": False}
+    return figure.update_yaxes(type="category", tickformat=None, **rows).update_xaxes(showgrid=False)
+
+
+def _shades() -> dict[str, Any]:
+    title = {"text": "P(occurs)", "side": "right", "font": {"size": 11}}
+    return {"title": title, "thickness": 10, "outlinewidth": 0, "tickformat": ".0%"}
 
 
 def _merged(own: Presence) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -18,10 +18,10 @@ from dashboard import reconstruction_record as records
 from dashboard.charts import Look
 from dashboard.components import chart_grid
 from dashboard.formats import number
-from dashboard.reconstruction import Events, History, Source, newest, read_outcomes, sources
+from dashboard.reconstruction import Events, Source, newest, read_history, read_outcomes
 from dashboard.reconstruction_presence import Presence, reliability, skill
 from dashboard.reconstruction_tables import patient_table, variable_table
-from dashboard.reconstruction_words import HELP, brief, missing_presence, notes
+from dashboard.reconstruction_words import HELP, brief, missing_presence, notes, unread
 from dashboard.widgets import el
 from shared import reconstruction_stats as stats
 from shared.errors import InputError
@@ -40,7 +40,6 @@ class Shown:
     source: Source
     events: Events
     presence: Presence | None
-    history: History
 
     @cached_property
     def errors(self) -> pd.DataFrame:
@@ -120,15 +119,19 @@ def toggled(picked: dict[str, Any] | None, chosen: list[str]) -> None:
         st.rerun()
 
 
-def over_training(shown: Shown) -> None:
-    """Errors of the chosen variables over all snapshots."""
-    history, chosen = shown.history, shown.chosen
+def over_training(shown: Shown, found: Sequence[Source]) -> None:
+    """Errors of the chosen variables over all snapshots; reading those of a long run the first time takes a second or two."""
+    with st.spinner("Reading the snapshots of all steps", show_time=True):
+        history = read_history(found)
+    chosen = shown.chosen
     heading("Over training", f"{len(history.steps)} snapshots")
+    if history.problems:
+        st.html(unread(history.problems))
     choices.choose_variables("over", sorted(shown.modelled), chosen)
     figure = figures.over_training(history, chosen, look(), shown.source.step)
     picked = chart_grid("over", [card("over", "RMSE", figure, HELP["over"], pick=True)], 1)
     if picked and picked["how"] == "click" and picked["points"]:
-        choices.look_at(int(picked["points"][0]), newest(sources(shown.layout)))
+        choices.look_at(int(picked["points"][0]), newest(found))
         st.rerun()
     cards = []
     for place, name in enumerate(chosen):
@@ -182,13 +185,13 @@ def patients(shown: Shown) -> None:
     table = stats.by_patient(shown.events.frame)
     heading("Patients", f"{len(table)} of the probe set, the worst reconstructed first")
     if table.empty:
-        st.caption("No patient has a reconstructed value.")
+        choices.say("No patient has a reconstructed value.")
         return
     try:
         outcomes = read_outcomes(shown.source.latents)
     except InputError as error:
         outcomes = {}
-        st.caption(f"Outcomes are not shown: {error}.")
+        choices.say(f"Outcomes are not shown: {error}.")
     patient_table(table, outcomes, option(shown.layout, "data", "label"), choices.set_patient)
     record(shown, table)
 
@@ -204,7 +207,7 @@ def record(shown: Shown, table: pd.DataFrame) -> None:
         choices.choose_variables("record", sorted(shown.modelled), chosen)
     absent = [name for name in chosen if not (own["variable"] == name).any()]
     if absent:
-        st.caption(f"Not among this patient's values in the snapshot: {', '.join(absent)}.")
+        choices.say(f"Not among this patient's values in the snapshot: {', '.join(absent)}.")
     cards = [
         card(
             "record",

@@ -126,12 +126,7 @@ def brier_skill(presence: Presence) -> float:
 
 def notes(events: Events, errors: pd.DataFrame, problems: Sequence[str], decoder: str | None) -> Html:
     """What is not in the charts, and why."""
-    found = []
-    if problems:
-        more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
-        found.append(
-            banner("warning", "Some snapshots cannot be read.", "; ".join(problems[:3]) + more + ".", "All others are shown.")
-        )
+    found = [banner("warning", "Part of this snapshot cannot be read.", f"{problem}.") for problem in problems]
     bare = errors[errors["modelled"] == 0]
     if len(bare):
         names = ", ".join(f"{name} ({events:,} values)" for name, events in bare["events"].head(8).items())
@@ -150,6 +145,13 @@ def notes(events: Events, errors: pd.DataFrame, problems: Sequence[str], decoder
             )
         )
     return el("div", *found, cls="sv-banners")
+
+
+def unread(problems: Sequence[str]) -> Html:
+    """Which snapshots are not among the lines over training."""
+    more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
+    told = "; ".join(problems[:3]) + more + "."
+    return el("div", banner("warning", "Some snapshots cannot be read.", told, "All others are shown."), cls="sv-banners")
 
 
 def missing_presence(snapshot: Path, events: Events) -> Html:

@@ -123,6 +123,21 @@ def test_clicks_are_kept_in_the_address_and_what_is_new_is_followed(browser: Bro
     page.close()
 
 
+def test_a_click_on_a_patient_opens_the_record(browser: Browser, address: str) -> None:
+    page = open_page(browser, f"{address}?run=whole")
+    page.set_viewport_size({"width": 1440, "height": 4300})
+    wait_charts(page, *CHARTS)
+    first = page.locator("[data-chart=record] h3").inner_text()
+    page.locator('[data-testid="stDataFrame"]').nth(1).click(position={"x": 18, "y": 38 + 35 + 15})
+    page.wait_for_url("**patient=p*")
+    expect(page.locator("[data-chart=record] h3")).not_to_have_text(first)
+    page.get_by_role("combobox", name="Values of").click()
+    page.get_by_role("option", name="Temp").click()
+    expect(page.locator("[data-chart=pit] .sv-card-head span")).to_contain_text("Temp")
+    page.wait_for_url("**of=Temp**")
+    page.close()
+
+
 def test_a_checkpoint_that_was_looked_into_can_be_chosen(browser: Browser, address: str) -> None:
     page = open_page(browser, f"{address}?run=whole&source=checkpoint-final_step-000000300")
     wait_charts(page, "ranking")
@@ -138,8 +153,8 @@ def test_what_is_missing_is_said(browser: Browser, address: str, runs: Path) -> 
     check(page, "unreadable")
     page.goto(f"{address}?run=bare&source=step-100")
     expect(page.locator(".sv-banners").first).to_contain_text("No uncertainty", timeout=15_000)
-    expect(page.locator(".sv-banners").first).to_contain_text("step-000000200.parquet")
     wait_charts(page, "ranking")
+    expect(page.locator(".sv-banners", has_text="Some snapshots")).to_contain_text("step-000000200.parquet")
     assert page.locator("[data-chart=coverage]").count() == 0
     check(page, "no-uncertainty")
     page.goto(f"{address}?run=young")

@@ -12,7 +12,7 @@ from dashboard.components import listen
 from dashboard.header import GONE
 from dashboard.landing import gone, landing
 from dashboard.loading import folder_token, resolve_run
-from dashboard.reconstruction import Source, read_events, read_history, read_presence, sources
+from dashboard.reconstruction import Source, read_events, read_presence, sources
 from dashboard.reconstruction_choices import choose_source
 from dashboard.reconstruction_words import nothing_decoded, unreadable, waiting
 from dashboard.service import SNAPSHOT_FOLDERS, service
@@ -86,15 +86,15 @@ def snapshot(layout: RunLayout, found: list[Source], source: Source) -> None:
     if events.frame.empty:
         st.html(nothing_decoded())
         return
-    history, presence, problems = read_history(found), None, []
+    presence, problems = None, []
     try:
         presence = read_presence(source.presence)
     except InputError as error:
         problems.append(str(error))
-    shown = sections.Shown(layout, source, events, presence, history)
-    sections.summary(shown, [*history.problems, *problems])
+    shown = sections.Shown(layout, source, events, presence)
+    sections.summary(shown, problems)
     sections.by_variable(shown)
-    sections.over_training(shown)
+    sections.over_training(shown, found)
     sections.errors(shown)
     sections.patients(shown)
     sections.presence(shown)
