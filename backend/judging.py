@@ -1,7 +1,7 @@
 """Verdicts while training: what begins, changes or ends is an event of the run; an alarm is also said aloud."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
 import orjson
@@ -11,7 +11,7 @@ from shared.collapse import COLLAPSES, Verdict
 from shared.forecast import Floor, Forecast, forecast
 from shared.reader import each_row
 from shared.schedule import BetaSchedule
-from shared.verdicts import BACKGROUND, VerdictLog, limits_of, replay_run, verdict_data
+from shared.verdicts import VerdictLog, limits_of, replay_run, said, verdict_data
 from shared.writer import encode_line, warn_on_stderr
 
 
@@ -68,24 +68,11 @@ class Judging:
 
     def _tell(self, step: int) -> None:
         """Write what differs from what was written last."""
-        current = {v.subject: v for v in self.detector.verdicts}
-        for subject, before in list(self.log.open.items()):
-            if subject not in current:
-                ended = next((v for v in reversed(self.detector.past) if v.subject == subject), None)
-                self._write(step, ended or replace(before, ended=step))
-        for subject, verdict in current.items():
-            known = self.log.background if verdict.kind in BACKGROUND else self.log.open.get(subject)
-            reworded = known is not None and verdict.kind in BACKGROUND and known.detail != verdict.detail
-            if (
-                known is None
-                or reworded
-                or (known.kind, known.severity, known.dims) != (verdict.kind, verdict.severity, verdict.dims)
-            ):
-                self._write(step, verdict)
+        for verdict in list(self.log.changes(self.detector.verdicts, self.detector.past, step)):
+            self._write(step, verdict)
 
     def _write(self, step: int, verdict: Verdict) -> None:
-        over = f" is over since step {verdict.ended:,}" if verdict.ended is not None else f": {verdict.detail}"
-        self.recorder.event("verdict", step, f"{verdict.title}{over}", **verdict_data(verdict))
+        self.recorder.event("verdict", step, said(verdict), **verdict_data(verdict))
         raised = verdict.severity == "alarm" and verdict.ended is None
         known = self.log.open.get(verdict.subject)
         self.log.add(verdict_data(verdict))

@@ -22,7 +22,7 @@ from shared.detector import Detector
 from shared.drawing import Role
 from shared.layout import RunLayout
 from shared.schema import Event, Heartbeat, Imported, RunInfo, RunState, Session, now
-from shared.verdicts import BACKGROUND, VerdictLog, verdict_data
+from shared.verdicts import BACKGROUND, VerdictLog, said, verdict_data
 from shared.writer import JsonlWriter, encode_line, write_record
 
 HELD_OUT_SOURCE = "held-out figures of a TensorBoard log"
@@ -181,12 +181,6 @@ class LogImport:
                 Session(started_at=now(), from_step=0, pid=os.getpid(), host=socket.gethostname(), command=command)
             ]
         write_record(self.layout.run_json, info, durable=True)
-
-
-def said(verdict: Verdict) -> str:
-    """A verdict as the message of its event."""
-    over = f" is over since step {verdict.ended:,}" if verdict.ended is not None else f": {verdict.detail}"
-    return f"{verdict.title}{over}"
 
 
 @contextlib.contextmanager

@@ -79,7 +79,13 @@ class VerdictLog:
                 yield next((v for v in reversed(ended) if v.subject == subject), None) or replace(before, ended=step)
         for subject, verdict in current.items():
             known = self.background if verdict.kind in BACKGROUND else self.open.get(subject)
-            if known is None or (known.kind, known.severity, known.dims) != (verdict.kind, verdict.severity, verdict.dims):
+            reworded = known is not None and verdict.kind in BACKGROUND and known.detail != verdict.detail
+            same = known is not None and (known.kind, known.severity, known.dims) == (
+                verdict.kind,
+                verdict.severity,
+                verdict.dims,
+            )
+            if reworded or not same:
                 yield verdict
 
     def verdicts(self, config: Mapping[str, Any]) -> list[Verdict]:
@@ -104,6 +110,12 @@ def verdict_data(verdict: Verdict) -> dict[str, Any]:
     """A verdict as the `data` of an event; its kind is under "verdict"."""
     kept = asdict(verdict)
     return {"verdict": kept.pop("kind"), **kept}
+
+
+def said(verdict: Verdict) -> str:
+    """A verdict as the message of its event."""
+    over = f" is over since step {verdict.ended:,}" if verdict.ended is not None else f": {verdict.detail}"
+    return f"{verdict.title}{over}"
 
 
 def verdict_of(data: Mapping[str, Any]) -> Verdict:
