@@ -28,8 +28,10 @@ def open_dialog(what: str, names: list[str]) -> None:
         st.toast("These runs are no longer here.", icon=":material/info:")
     elif what == "restore":
         _apply([run.name for run in runs], lambda notes: notes.model_copy(update={"archived": False}))
+    elif what == "notes" and len(runs) == 1:
+        _notes_of_one(runs[0])
     elif what == "notes":
-        (_notes_of_one if len(runs) == 1 else _tags_of_many)(*([runs[0]] if len(runs) == 1 else [runs]))
+        _tags_of_many(runs)
     elif what == "archive":
         _archive(runs)
     elif what == "delete":
@@ -72,9 +74,13 @@ def _known_tags() -> list[str]:
 def _notes_of_one(run: RunSummary) -> None:
     st.html(el("p", run.name, cls="sv-named"))
     before = run.notes
+    here = (
+        f"{run.name} {hash(str(before))}"  # what was typed for another run, or before somebody else wrote, must not come back
+    )
     tags = st.multiselect("Tags", sorted({*_known_tags(), *before.tags}, key=str.lower), default=before.tags, accept_new_options=True,
-                          placeholder="Choose one, or type a new one and press Enter")  # fmt: skip
-    note = st.text_area("Note", before.note, max_chars=MAX_NOTE, height=160, placeholder="What was tried, and what came of it")
+                          placeholder="Choose one, or type a new one and press Enter", key=f"tags {here}")  # fmt: skip
+    note = st.text_area("Note", before.note, max_chars=MAX_NOTE, height=160, key=f"note {here}",
+                        placeholder="What was tried, and what came of it")  # fmt: skip
     st.caption("Kept in notes.json in the run's folder, as plain text; everyone who opens this dashboard sees it.")
     if st.button("Save", type="primary"):
         gone = set(before.tags) - set(tags)
@@ -85,11 +91,13 @@ def _notes_of_one(run: RunSummary) -> None:
 @st.dialog("Tags")
 def _tags_of_many(runs: list[RunSummary]) -> None:
     _listed(runs, lambda run: ", ".join(run.notes.tags))
-    add = st.multiselect(
-        "Add", _known_tags(), accept_new_options=True, placeholder="Choose one, or type a new one and press Enter"
-    )
+    here = hash(str([(run.name, run.notes.tags) for run in runs]))
+    add = st.multiselect("Add", _known_tags(), accept_new_options=True, key=f"add {here}",
+                         placeholder="Choose one, or type a new one and press Enter")  # fmt: skip
     present = sorted({tag for run in runs for tag in run.notes.tags}, key=str.lower)
-    remove = st.multiselect("Remove", present, placeholder="Tags that these runs have", disabled=not present)
+    remove = st.multiselect(
+        "Remove", present, placeholder="Tags that these runs have", disabled=not present, key=f"remove {here}"
+    )
     asked = st.button(f"Save for {len(runs):,} runs", type="primary", disabled=not (add or remove))
     if asked and _apply([run.name for run in runs], lambda now: with_tags(now, add, remove)):
         st.rerun()

@@ -169,6 +169,23 @@ def test_tags_archive_and_compare_of_selected_runs(browser: Browser, address: st
     page.close()
 
 
+def test_a_note_is_plain_text_and_what_was_typed_stays_with_its_run(browser: Browser, address: str, runs: Path) -> None:
+    page = open_page(browser, f"{address}/?q=dead-process")
+    note = page.get_by_test_id("stDialog").get_by_role("textbox", name="Note")
+    page.get_by_role("button", name="Tags and note of dead-process").click()
+    note.fill("typed, not saved")
+    page.get_by_role("button", name="Close").click()
+    search(page, "nan-running")
+    page.get_by_role("button", name="Tags and note of nan-running").click()
+    expect(note).to_have_value("")
+    note.fill(f"# {EVIL}")
+    page.get_by_role("button", name="Save").click()
+    expect(page.locator('tr[data-name="nan-running"]')).to_contain_text(f"# {EVIL}")
+    assert read_record(runs / "nan-running" / "notes.json", RunNotes).note == f"# {EVIL}"
+    assert page.locator("main img").count() == 0 and not (runs / "dead-process" / "notes.json").exists()
+    page.close()
+
+
 def test_deleting_asks_names_sizes_and_spares_what_runs(browser: Browser, address: str, runs: Path) -> None:
     doomed = make_run(runs, "doomed <b>run", steps=100)
     page = open_page(browser, f"{address}/?q=run%20state:finished%20doomed")

@@ -94,7 +94,7 @@ const COLUMNS = [
   { id: "verdict", label: "Verdict", width: 186, cell: verdictCell, sign: (row) => [row.verdict, row.complete],
     help: "What the collapse rules conclude from the probe evaluations. Click a run to see the evidence and the remedy." },
   { id: "progress", label: "Progress", width: 124, cell: progressCell, down: true, help: "Optimizer steps done, of those planned." },
-  { id: "auroc", label: "Best AUROC", width: 106, cell: figure("auroc"), down: true, numeric: true,
+  { id: "auroc", label: "Best AUROC", width: 114, cell: figure("auroc"), down: true, numeric: true,
     help: "Largest validation AUROC of the whole run. 0.5 is chance, 0.7 to 0.8 good, above 0.9 excellent." },
   { id: "units", label: "Active units", width: 108, cell: figure("units"), down: true, numeric: true,
     help: "Latent dimensions that still depend on the input, at the newest probe evaluation. Few of many: collapse." },

@@ -3,7 +3,7 @@
 
 const ROW = 58;
 const GROUP = 42;
-const CARD = 138;
+const CARD = 141;
 const CARD_LINE = 40;
 const OVERSCAN = 400;
 const NARROW = 760;

@@ -30,6 +30,7 @@ function writeAddress(self) {
 }
 
 async function fetchRows(self) {
+  if (self.stopped) return;
   if (self.fetching) { self.again = true; return; }
   self.fetching = true;
   try {
@@ -173,6 +174,7 @@ function start(parent, api) {
 }
 
 function stop(self) {
+  self.stopped = true;
   self.observer.disconnect();
   self.source?.close();
   self.source = null;
