@@ -5,6 +5,7 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import orjson
 import pytest
@@ -143,6 +144,39 @@ def test_hostile_text_is_text(browser: Browser, server: str, name: str) -> None:
     assert page.evaluate(struck) == [None, 0]
     if name in ("runs", "live"):
         expect(page.get_by_text("<img src=x onerror").first).to_be_visible()
+    page.context.close()
+
+
+PARAMETERS = (
+    "run",
+    "from",
+    "resume",
+    "checkpoint",
+    "job",
+    "source",
+    "against_run",
+    "against",
+    "snapshot",
+    "patient",
+    "stay",
+    "variable",
+    "filter",
+)
+
+
+@pytest.mark.parametrize("name", [name for name in PAGES if name != "runs"])
+def test_no_address_of_a_page_reads_outside_the_runs(browser: Browser, server: str, runs: Path, name: str) -> None:
+    if not (runs.parent / "elsewhere").exists():
+        outside = make_run(runs.parent, "elsewhere", steps=60, state=RunState.FAILED, error="CANARY of another folder")
+        outside.console.write_text("CANARY of another folder")
+        (runs / "link").symlink_to(outside.root)
+    page, _ = page_of(browser, extra_http_headers={"Authorization": f"Bearer {TOKEN}"})
+    elsewhere = ("../elsewhere", "link", "../elsewhere/checkpoints/last.ckpt", str(runs.parent / "elsewhere"))
+    for shift in (0, 1):
+        asked = [(parameter, elsewhere[(place + shift) % 4]) for place, parameter in enumerate(PARAMETERS)]
+        page.goto(f"{server}/{name}?{urlencode(asked)}")
+        settled(page)
+        assert "CANARY" not in page.evaluate("document.documentElement.innerText"), asked
     page.context.close()
 
 
