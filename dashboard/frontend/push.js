@@ -4,7 +4,9 @@
 // data: { url: what to listen to, watch: which part of a message, seen: its value as drawn, every: least ms between redraws,
 //         onlyVisible, links }
 
-const turn = (globalThis.seqsetTurn ??= { free: 0 });
+// Of fragments that ask at once Streamlit may leave some out: one has the turn until it has been redrawn, or has waited in vain.
+const turn = (globalThis.seqsetTurn ??= { holder: null, until: 0 });
+const PATIENCE = 2000;
 const queue = (globalThis.seqsetQueue ??= { cards: new Set(), busy: false, spent: 0 });
 // Charts may take a twentieth of the time: what the last round of drawing cost sets the pause, so a slow machine draws less often.
 const rest = () => Math.min(20 * queue.spent, 15000) + (queue.busy ? 500 : 0);
@@ -49,20 +51,22 @@ function start(element, api) {
     const { watch, seen, every, onlyVisible } = self.api.data;
     const news = self.source.message[watch];
     const now = performance.now();
-    if (!self.inView || document.hidden || news === undefined || news === seen) return;
-    const waiting = self.asked === news && now - self.askedAt < 5000;
-    const due = Math.max(self.askedAt + Math.max(every, onlyVisible ? rest() : 0), turn.free) - now;
     clearTimeout(self.timer);
-    if (waiting || due > 0) {
-      self.timer = setTimeout(self.consider, waiting ? 5000 : due);
+    if (turn.holder === self && news === seen) turn.holder = null;
+    if (!self.inView || document.hidden || news === undefined || news === seen) return;
+    const asked = self.asked === news && now - self.askedAt < PATIENCE;
+    const taken = turn.holder !== null && turn.holder !== self && now < turn.until;
+    const due = self.askedAt + Math.max(every, onlyVisible ? rest() : 0) - now;
+    if (asked || taken || due > 0) {
+      self.timer = setTimeout(self.consider, asked ? PATIENCE : Math.max(due, taken ? 25 : 0));
       return;
     }
+    Object.assign(turn, { holder: self, until: now + PATIENCE });
     self.asked = news;
     self.askedAt = now;
     if (onlyVisible) queue.spent = 0;
-    turn.free = now + 30; // Streamlit runs only one fragment for triggers that arrive in the same breath
     self.api.setTriggerValue("revision", String(news));
-    self.timer = setTimeout(self.consider, 5000); // a busy server may have dropped it, and there may be no further message
+    self.timer = setTimeout(self.consider, PATIENCE); // a busy server may have dropped it, and there may be no further message
   };
   self.observer = new IntersectionObserver(
     (entries) => { self.inView = entries.at(-1).isIntersecting; self.consider(); },
@@ -81,6 +85,7 @@ function start(element, api) {
   self.source.sync();
   self.stop = () => {
     clearTimeout(self.timer);
+    if (turn.holder === self) turn.holder = null;
     self.observer.disconnect();
     document.removeEventListener("click", self.open);
     document.removeEventListener("visibilitychange", self.consider);
