@@ -88,10 +88,10 @@ function makeCard(board, key) {
   card.plot.role = "img";
   card.cross = element("i", "sv-cross", card.plot.parentElement);
   card.cross.hidden = true;
-  card.observers = [["near", "900px 0px"], ["seen", "50px 0px"]].map(([flag, rootMargin]) => {
+  card.observers = [["near", "900px 0px"], ["seen", "50px 0px"]].map(([flag, margin]) => {
     const observer = new IntersectionObserver(
       (entries) => { card[flag] = entries.at(-1).isIntersecting; want(card, board.url); },
-      { rootMargin },
+      { rootMargin: margin, scrollMargin: margin }, // the page scrolls inside an element of Streamlit's
     );
     observer.observe(card.plot);
     return observer;

@@ -70,7 +70,7 @@ function start(element, api) {
   };
   self.observer = new IntersectionObserver(
     (entries) => { self.inView = entries.at(-1).isIntersecting; self.consider(); },
-    { rootMargin: "900px 0px 100px 0px" },
+    { rootMargin: "900px 0px 100px 0px", scrollMargin: "900px 0px 100px 0px" },
   );
   if (api.data.onlyVisible) self.observer.observe(element);
   self.open = (event) => {
