@@ -57,7 +57,12 @@ class Memory(Record):
     def settled(self, layout: RunLayout) -> bool:
         """Whether a run that was over is as it was left: it need not be read."""
         known = self.runs.get(layout.root.name)
-        if known is None or known.state.split(" ")[0] not in OVER or known.stamp != stamp(layout):
+        return known is not None and known.state.split(" ")[0] in OVER and self.unchanged(layout)
+
+    def unchanged(self, layout: RunLayout) -> bool:
+        """Whether the files that make news are as they were when they were read; most steps of training touch others."""
+        known = self.runs.get(layout.root.name)
+        if known is None or known.stamp != stamp(layout):
             return False
         try:
             status = layout.events.stat()

@@ -1,6 +1,7 @@
 """The bell: notices what happens to runs while nobody looks, and tells the open pages, the webhook and the command, each once."""
 
 import threading
+import time
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -103,14 +104,19 @@ class Bell:
     def _run(self) -> None:
         self._meet_all()
         self._changed()
+        checked = 0.0
         while not self._stopping.is_set():
             self._woken.wait(CHECK_S)
             self._stopping.wait(SETTLE_S)
             self._woken.clear()
             with self._lock:
-                names, self._dirty = self._dirty | self._live, set()
-            for name in names:
-                self._look(name)
+                touched, self._dirty = self._dirty, set()
+            for name in touched:
+                self._look(name, only_if_changed=True)
+            if time.monotonic() - checked >= CHECK_S:
+                checked = time.monotonic()
+                for name in list(self._live):
+                    self._look(name)
             with self._lock:
                 if self._stale and (now() - self._saved_at).total_seconds() > SAVE_S:
                     self._save()
@@ -140,11 +146,12 @@ class Bell:
             self._memory.runs[status.name] = known
         self._follow(status)
 
-    def _look(self, name: str) -> None:
+    def _look(self, name: str, only_if_changed: bool = False) -> None:
         """What is new about one run."""
         layout = resolve_run(self.runs, name)
         if layout is not None and _speakable(name):
-            self._take_in(read_status(layout))
+            if not (only_if_changed and self._memory.unchanged(layout)):
+                self._take_in(read_status(layout))
             return
         self._live.discard(name)
         with self._lock:
