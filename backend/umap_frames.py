@@ -3,8 +3,8 @@
 The first frame starts from the principal plane. Every other starts from the finished layout of the snapshot nearest to it in
 training and descends from there at a tenth of the usual rate, then is turned onto it. On 1,271 sets of 128 patients and seven
 snapshots, points move from frame to frame by 0.15 of the layout's radius on average, against 0.52 when every frame is made by
-itself and then turned, and 0.13 with umap-learn's AlignedUMAP, which takes six times as long and has to be done anew for each
-snapshot that is added. Neighbours are kept as well as in frames made by themselves (71 % of the nearest 14).
+itself and then turned, and 0.13 with umap-learn's AlignedUMAP, which took ten times as long and has to be done anew for each
+snapshot that is added. Trustworthiness is hardly less than in frames made by themselves: 0.976 to 0.997, against 0.986 to 0.997.
 """
 
 import time
@@ -46,7 +46,10 @@ def make_frames(sources: Mapping[int, Path], of: Of, target: Path, first: int, l
         InputError: a snapshot cannot be read, or none of them has enough points.
     """
     inputs = {step: fingerprint(path) for step, path in sources.items()}
-    frames = _still_good(_read_or_none(target), inputs, library)
+    known = _read_or_none(target)
+    frames = _still_good(known, inputs, library)
+    if known is not None and len(frames) == len(sources) == len(known.frames):
+        return 0
     missing = sorted(set(sources) - set(frames))
     total, written, too_few = len(missing), time.monotonic(), {}
     for number in range(total):

@@ -122,6 +122,8 @@ def test_frames_are_kept_as_long_as_their_input_is(laid_out, capsys):
     embedding = read_embedding(layout.umap("latents"))
     assert list(embedding.frames) == [200, 300]
     assert embedding.frames[300].xy.tolist() == before[300].xy.tolist()
+    written = layout.umap("latents").stat().st_mtime_ns
+    assert main(["umap", str(layout.root)]) == 0 and layout.umap("latents").stat().st_mtime_ns == written, "nothing to do"
     assert embedding.valid(300, before[300].input) is not None and embedding.valid(200, before[200].input) is None
     layout.umap("latents").write_bytes(b"torn")
     assert main(["umap", str(layout.root)]) == 0

@@ -97,7 +97,7 @@ def one_snapshot(layout: RunLayout, source: Source, others: list[Source]) -> Non
     if plane is None:
         st.html(words.too_few(len(sets.points(of)[0]), of))
     else:
-        laid_out = umap_or_why(shown, plane) if by == "umap" else None
+        laid_out = umap_or_why(shown, plane, others) if by == "umap" else None
         working(shown if by == "umap" and laid_out is None and unavailable() is None else None)
         plane, drawn = (laid_out, "umap") if laid_out is not None else (plane, "pca")
         left, right = st.columns([2, 1], gap="small")
@@ -111,12 +111,13 @@ def one_snapshot(layout: RunLayout, source: Source, others: list[Source]) -> Non
     view.dimensions(shown)
 
 
-def umap_or_why(shown: view.Shown, plane: Plane) -> Plane | None:
+def umap_or_why(shown: view.Shown, plane: Plane, others: list[Source]) -> Plane | None:
     """The UMAP frame of the snapshot; where there is none yet, it is asked for and the reason said, and PCA stays."""
     source, of = shown.source, shown.of
     known = umap_known(shown.layout, source, of)
     if known.frame is not None:
-        ask_for_the_rest(shown)
+        if {other.step for other in others if other.step is not None} - set(known.steps):
+            ask_for_layouts(shown)
         return umap_plane(shown.layout, source, of, known.frame, shown.sets)
     missing = unavailable()
     if len(plane.index) < LEAST_POINTS:
@@ -126,7 +127,7 @@ def umap_or_why(shown: view.Shown, plane: Plane) -> Plane | None:
     else:
         if known.stale or known.problem:
             st.caption(words.STALE)
-        ask_for_the_rest(shown)
+        ask_for_layouts(shown)
     return None
 
 
@@ -137,7 +138,7 @@ def token(shown: view.Shown) -> str:
     return folder_token(shown.layout.root, "latents")
 
 
-def ask_for_the_rest(shown: view.Shown) -> None:
+def ask_for_layouts(shown: view.Shown) -> None:
     """Have the run's snapshots laid out, this one first; nothing happens when that was done."""
     if unavailable() is None:
         task = Task(shown.name, shown.of, shown.source.checkpoint)
