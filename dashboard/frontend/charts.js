@@ -86,6 +86,11 @@ function makeCard(board, key) {
   help.setAttribute("aria-describedby", card.help.id);
   card.plot = element("div", "sv-plot", root);
   card.plot.role = "img";
+  card.sizes = new ResizeObserver(() => { // Plotly itself looks at the window alone
+    const width = card.plot._fullLayout?.width;
+    if (card.plot.clientWidth && width && Math.abs(width - card.plot.clientWidth) > 1) globalThis.Plotly.Plots.resize(card.plot);
+  });
+  card.sizes.observe(card.plot);
   card.cross = element("i", "sv-cross", card.plot.parentElement);
   card.cross.hidden = true;
   card.observers = [["near", "900px 0px"], ["seen", "50px 0px"]].map(([flag, margin]) => {
@@ -122,7 +127,7 @@ export default function (api) {
   }
   return () => {
     for (const card of board.cards.values()) {
-      card.observers.forEach((observer) => observer.disconnect());
+      [...card.observers, card.sizes].forEach((observer) => observer.disconnect());
       card.near = card.seen = false;
       queue.cards.delete(card);
       unlink(card);
