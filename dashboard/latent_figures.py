@@ -134,7 +134,7 @@ def _add_trail(figure: go.Figure, trail: Trail, place: int, look: Look) -> None:
     sizes = [11, *(4 for _ in middle), 10] if len(trail.xy) > 1 else [10]
     figure.add_trace(go.Scatter(
         x=trail.xy[:, 0], y=trail.xy[:, 1], mode="lines+markers+text", name=f"patient {trail.stay}",
-        line={"color": colour, "width": 2, "dash": dash},
+        line={"color": colour, "width": 1.3, "dash": dash},
         marker={"symbol": symbols, "size": sizes, "color": colour, "line": {"width": 2, "color": colour}},
         text=["" for _ in trail.hours[:-1]] + [trail.stay], textposition="top center", textfont={"size": 11, "color": colour},
         customdata=trail.hours.round(1), hovertemplate=f"patient {trail.stay}<br>%{{customdata}} h<extra></extra>",
