@@ -71,6 +71,10 @@ class Basis:
     centre: np.ndarray
     snapshots: int
 
+    def place(self, X: np.ndarray) -> np.ndarray:
+        """[n, D] on the two axes, [n, 2]."""
+        return X @ self.axes.astype(np.float32) - self.centre @ self.axes
+
 
 def basis_of(paths: Sequence[Path], of: Of) -> Basis | None:
     """Principal axes of the mean covariance of several snapshots; None where none has enough points.
@@ -122,11 +126,12 @@ def _pca(source: Source, others: Sequence[Source], of: Of) -> Plane | None:
     index, X = sets_of(source.latents).points(of)
     if basis is None or len(X) < 3 or X.shape[1] != len(basis.centre):
         return None
-    xy = (X - basis.centre) @ basis.axes
-    total = float(X.var(axis=0, dtype=float).sum())
-    shares = xy.var(axis=0) / total if total > 0 else np.zeros(2)
+    xy = basis.place(X)
+    own = (_latent_moments if of == "latents" else _state_moments)(source.latents)
+    total = float(np.trace(own.covariance)) if own is not None else 0.0
+    shares = xy.var(axis=0, ddof=1) / total if total > 0 else np.zeros(2)
     titles = (f"principal axis 1 ({shares[0]:.0%} of the variance)", f"principal axis 2 ({shares[1]:.0%} of the variance)")
-    spread = [_extent(other, basis, of) for other in others]
+    spread = [_extent(other, basis, of) for other in others if other != source]
     low = np.min([xy.min(axis=0), *(one[0] for one in spread if one is not None)], axis=0)
     high = np.max([xy.max(axis=0), *(one[1] for one in spread if one is not None)], axis=0)
     return Plane(index, xy, titles, (low, high), f"The two axes show {shares.sum():.0%} of the variance.")
@@ -136,7 +141,7 @@ def _extent(source: Source, basis: Basis, of: Of) -> tuple[np.ndarray, np.ndarra
     _, X = sets_of(source.latents).points(of)
     if len(X) < 3 or X.shape[1] != len(basis.centre):
         return None
-    xy = (X - basis.centre) @ basis.axes
+    xy = basis.place(X)
     return xy.min(axis=0), xy.max(axis=0)
 
 

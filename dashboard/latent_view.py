@@ -66,7 +66,7 @@ def sample(points: int, kept: np.ndarray) -> np.ndarray:
 
 def most_active(sets: LatentSets) -> int:
     """The dimension whose mean varies most."""
-    variance = np.nan_to_num(sets.mu.astype(float).var(axis=0))
+    variance = np.nan_to_num(sets.mu.var(axis=0))
     return int(variance.argmax()) if len(variance) else 0
 
 
