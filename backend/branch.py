@@ -18,7 +18,7 @@ from backend.opening import new_folder
 from backend.options import add_arguments as add_config_arguments
 from backend.options import given_options, resolve
 from backend.remedies import check_remedies
-from backend.resume import NEEDED, open_resume
+from backend.resume import NEEDED, open_resume, refuse_imported
 from backend.train import train
 from shared.collapse import COLLAPSES, SEVERITIES, Verdict
 from shared.config import TrainConfig, build_config
@@ -50,6 +50,7 @@ def run(args: argparse.Namespace) -> int:
     if not layout.run_json.exists():
         raise InputError(f"{args.target}: not a run folder (no {layout.run_json.name} in it)")
     info = read_record(layout.run_json, RunInfo)
+    refuse_imported(layout, info)
     branch = Branch.of(layout, args.start, given_options(args).get("remedy"))
     base = build_config(info.config, where=str(layout.run_json))
     config = resolve(args, with_remedy(base, branch.remedy, layout))

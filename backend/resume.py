@@ -86,12 +86,22 @@ def open_resume(target: Path) -> Resume:
             "to start a new run from its weights use --init_from"
         )
     info = read_record(layout.run_json, RunInfo)
+    refuse_imported(layout, info)
     refuse_running(layout)
     path = furthest(layout) if target.is_dir() else target
     checkpoint = None if path is None else load_checkpoint(path, needs=NEEDED)
     if checkpoint is not None and not checkpoint["seqsetvae"]["settled"]:
         raise InputError(f"{path}: was saved in the middle of a step; resume the run folder {layout.root} instead")
     return Resume(layout, info, path, checkpoint)
+
+
+def refuse_imported(layout: RunLayout, info: RunInfo) -> None:
+    """Refuse a run that another program trained. Raises InputError."""
+    if info.imported is not None:
+        raise InputError(
+            f"{layout.root}: was imported from the TensorBoard log {info.imported.path}; it has no checkpoint of this program to go "
+            "on with. Resume it with the program that trained it, and import again"
+        )
 
 
 def refuse_running(layout: RunLayout) -> None:

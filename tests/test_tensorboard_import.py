@@ -112,6 +112,12 @@ def test_the_pages_show_it(made: RunLayout) -> None:
     assert (made.plots / "loss_curves.png").exists()
 
 
+def test_it_cannot_be_resumed_here_and_that_is_said(made: RunLayout, capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["resume", str(made.root), "--remedy", "beta_cut"], ["train", "--resume_from_checkpoint", str(made.root)]):
+        assert main(words) == 2
+        assert "was imported from the TensorBoard log" in capsys.readouterr().err
+
+
 def test_importing_again_changes_nothing_until_the_log_has_grown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     log, out = log_run(tmp_path / "vae", 50), tmp_path / "runs"
     assert imported(log, "--output_dir", out) == 0
