@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -70,6 +71,11 @@ def read_log(path: Path) -> ScalarLog:
     return reader.log
 
 
+def by_number(file: Path) -> list[tuple[int, str]]:
+    """Sort key of event files: numbers in their names by value, for one program counts its files from 0 to 10 and on."""
+    return [(int(part or 0), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", file.name)]
+
+
 class LogReader:
     """Reads the event files of one folder (and of folders `beside` it), as far as they go now; `read` again for what came since."""
 
@@ -82,7 +88,8 @@ class LogReader:
         """The event files there are now, in the order of their names."""
         found = []
         for folder in self._folders:
-            found += [folder] if folder.is_file() else sorted(file for file in folder.glob(f"*{NAME}*") if file.is_file())
+            events = [folder] if folder.is_file() else [file for file in folder.glob(f"*{NAME}*") if file.is_file()]
+            found += sorted(events, key=by_number)
         return found
 
     def size(self) -> int:

@@ -56,15 +56,20 @@ def name_of(tag: str) -> tuple[str, int] | None:
     parts = [re.split(r"[^a-z0-9]+", part) for part in tag.lower().split("/")]
     words, last = ([word for part in some for word in part if word] for some in (parts, parts[-1:]))
     held_out = any(word in HELD_OUT for word in words)
-    tries = [words, [word for word in words if word not in DROPPED]]
+    tries = [words, _without_dropped(words)]
     if CHANGED.isdisjoint(word for part in parts[:-1] for word in part):
-        tries += [last, [word for word in last if word not in DROPPED]]
+        tries += [last, _without_dropped(last)]
     for kept in ([word for word in some if word not in HELD_OUT] for some in tries):
         plain = "_".join(kept)
         for name, known in TABLE.items():
             if plain in known and (not held_out or name in FROM_VALIDATION):
                 return (f"val_{name}" if held_out else name), known.index(plain)
     return None
+
+
+def _without_dropped(words: Sequence[str]) -> list[str]:
+    """`log` stays where it belongs to a variance: `log_var`."""
+    return [word for at, word in enumerate(words) if word not in DROPPED or words[at : at + 2] == ["log", "var"]]
 
 
 def read_tags(counts: Mapping[str, int], given: Mapping[str, str] | None = None) -> Tags:

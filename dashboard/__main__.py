@@ -15,11 +15,13 @@ from types import FrameType
 import streamlit as st
 import uvicorn
 
-from dashboard import auth, notify_options, windows
-from dashboard.auth_gates import OidcGate
-from dashboard.compare_export import export_route
-from dashboard.compare_report import report_route
+from dashboard.auth import access as auth
+from dashboard.auth.gates import OidcGate
+from dashboard.compare.export import export_route
+from dashboard.compare.report import report_route
 from dashboard.components import plotly_route
+from dashboard.live import windows
+from dashboard.notify import options as notify_options
 from dashboard.read_ahead import ReadAhead
 from dashboard.service import Options, Service, install
 from dashboard.warming import warm

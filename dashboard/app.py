@@ -4,7 +4,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from dashboard.notify_ui import bell, require_sign_in
+from dashboard.notify.ui import bell, require_sign_in
 
 HERE = Path(__file__).parent
 SHEETS = sorted((HERE / "frontend").glob("*.css"))

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import streamlit as st
 
 from dashboard.components import listen
-from dashboard.jobs_record import ENDED, KEY, WIDTH, Job, command_line
-from dashboard.jobs_view import badge
+from dashboard.jobs.record import ENDED, KEY, WIDTH, Job, command_line
+from dashboard.jobs.view import badge
 from dashboard.service import service
 from dashboard.widgets import banner, el
 from shared.errors import InputError

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from dashboard.watch import LIST, PATH
+from dashboard.runs.watch import LIST, PATH
 
 FRONTEND = Path(__file__).with_name("frontend")
 PLOTLY_PATH = f"/assets/plotly-{plotly.__version__}.min.js"

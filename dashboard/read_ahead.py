@@ -6,9 +6,9 @@ from urllib.parse import parse_qs
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from dashboard.compare_view import MOST_RUNS
+from dashboard.compare.view import MOST_RUNS
 from dashboard.components import PLOTLY_PATH
-from dashboard.loading import Store
+from dashboard.runs.loading import Store
 
 PAGES = ("/compare", "/live")
 READERS = 4

@@ -7,18 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from dashboard.colours import Colours
-from dashboard.header import GONE, head_token, numbers
-from dashboard.jobs import Jobs
-from dashboard.jobs_devices import KEY as DEVICES
-from dashboard.jobs_record import KEY as JOBS
-from dashboard.loading import Store, folder_token
-from dashboard.notify_send import Way
-from dashboard.notify_watch import KEY as NOTICES
-from dashboard.notify_watch import Bell
-from dashboard.overview import Rows
-from dashboard.summaries import Summaries
-from dashboard.watch import LIST, Revisions, Watcher, check_silent_changes
+from dashboard.jobs.devices import KEY as DEVICES
+from dashboard.jobs.queue import Jobs
+from dashboard.jobs.record import KEY as JOBS
+from dashboard.live.header import GONE, head_token, numbers
+from dashboard.notify.send import Way
+from dashboard.notify.watch import KEY as NOTICES
+from dashboard.notify.watch import Bell
+from dashboard.overview.rows import Rows
+from dashboard.overview.summaries import Summaries
+from dashboard.runs.colours import Colours
+from dashboard.runs.loading import Store, folder_token
+from dashboard.runs.watch import LIST, Revisions, Watcher, check_silent_changes
 from dashboard.work import Work
 from shared.layout import SNAPSHOT_KINDS
 

@@ -21,7 +21,7 @@ from typing import IO, Literal
 
 import orjson
 
-from dashboard.loading import resolve_run
+from dashboard.runs.loading import resolve_run
 from shared.latents import Of
 
 ROOT = Path(__file__).resolve().parents[1]

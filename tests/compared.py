@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import orjson
 
-from dashboard.colours import Colours
-from dashboard.compare_choice import Loaded, load
-from dashboard.loading import Store
+from dashboard.compare.choice import Loaded, load
+from dashboard.runs.colours import Colours
+from dashboard.runs.loading import Store
 from shared.layout import RunLayout
 from shared.writer import encode_line
 from tests.run_factory import make_run

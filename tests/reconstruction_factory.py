@@ -24,7 +24,18 @@ def events(
             for name, (mean, std, _) in VARIABLES.items():
                 if rng.random() < 0.9 - 0.2 * list(VARIABLES).index(name):
                     value, miss = mean + std * rng.standard_normal(), left * std * rng.standard_normal()
-                    rows.append((f"p{stay}", 60.0 * hour, name, value, value + miss, np.nan if claimed is None else claimed * std, miss, miss / std))
+                    rows.append(
+                        (
+                            f"p{stay}",
+                            60.0 * hour,
+                            name,
+                            value,
+                            value + miss,
+                            np.nan if claimed is None else claimed * std,
+                            miss,
+                            miss / std,
+                        )
+                    )
             if constant and rng.random() < 0.2:
                 rows.append((f"p{stay}", 60.0 * hour, CONSTANT, 1.0, *[np.nan] * 4))
     frame = pd.DataFrame(

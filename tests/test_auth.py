@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from starlette.requests import HTTPConnection
 
 from dashboard.__main__ import parse
-from dashboard.auth import VARIABLE, decide
-from dashboard.auth_gates import TokenGate
-from dashboard.auth_hosts import Hosts, host_name
-from dashboard.auth_pages import safe_target
-from dashboard.auth_token import COOKIE_AGE_S, Throttle, Tokens
+from dashboard.auth.access import VARIABLE, decide
+from dashboard.auth.gates import TokenGate
+from dashboard.auth.hosts import Hosts, host_name
+from dashboard.auth.pages import safe_target
+from dashboard.auth.token import COOKIE_AGE_S, Throttle, Tokens
 from shared.errors import InputError
 from tests.browser.driving import dashboard
 from tests.remote import PAGE, ROOT, ask, knock

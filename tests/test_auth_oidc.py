@@ -11,7 +11,7 @@ import pytest
 from streamlit import config
 from streamlit.runtime.secrets import secrets_singleton
 
-from dashboard.auth_oidc import check_secrets
+from dashboard.auth.oidc import check_secrets
 from shared.errors import InputError
 from tests.browser.driving import dashboard
 from tests.oidc_provider import CLIENT, Provider, provider, write_secrets

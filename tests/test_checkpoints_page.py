@@ -10,14 +10,14 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 from dashboard.charts import Look
-from dashboard.checkpoints import Fault, list_folder
-from dashboard.checkpoints_charts import change_figure, layers_of_distances, layers_of_norms, modules, norm_figure
-from dashboard.checkpoints_frames import difference_frame, tensor_frame
-from dashboard.checkpoints_hash import Hash, check, unchecked
-from dashboard.checkpoints_inside import Place, Shelf, place_of
-from dashboard.checkpoints_values import compare, measure
-from dashboard.checkpoints_widgets import checkpoint_table, empty, groups, size
-from dashboard.checkpoints_work import CheckpointWork, Lane
+from dashboard.checkpoints.charts import change_figure, layers_of_distances, layers_of_norms, modules, norm_figure
+from dashboard.checkpoints.frames import difference_frame, tensor_frame
+from dashboard.checkpoints.hash import Hash, check, unchecked
+from dashboard.checkpoints.inside import Place, Shelf, place_of
+from dashboard.checkpoints.listing import Fault, list_folder
+from dashboard.checkpoints.values import compare, measure
+from dashboard.checkpoints.widgets import checkpoint_table, empty, groups, size
+from dashboard.checkpoints.work import CheckpointWork, Lane
 from shared.errors import InputError
 from shared.layout import RunLayout
 from shared.reader import read_status

@@ -8,13 +8,13 @@ import orjson
 import pytest
 
 from dashboard.charts import Look
-from dashboard.compare_cards import chart
-from dashboard.compare_choice import choose
-from dashboard.compare_config import Difference, differing, groups, value_text
-from dashboard.compare_curves import Group, averaged, clock, elapsed, left_out, lines, onset, smoothed
-from dashboard.compare_figures import packed
-from dashboard.compare_view import MOST_RUNS, View
-from dashboard.summaries import Summaries
+from dashboard.compare.cards import chart
+from dashboard.compare.choice import choose
+from dashboard.compare.config import Difference, differing, groups, value_text
+from dashboard.compare.curves import Group, averaged, clock, elapsed, left_out, lines, onset, smoothed
+from dashboard.compare.figures import packed
+from dashboard.compare.view import MOST_RUNS, View
+from dashboard.overview.summaries import Summaries
 from shared.schema import RunState
 from tests.compared import compared_run, line_rows, loaded, sweep, unpacked
 from tests.run_factory import make_run

@@ -16,15 +16,15 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from dashboard.charts import Look
-from dashboard.compare_cards import relations
-from dashboard.compare_choice import Choice
-from dashboard.compare_config import groups
-from dashboard.compare_curves import Drawn
-from dashboard.compare_export import BLOCK_ROWS, Format, export_route, stream
-from dashboard.compare_outcomes import result, table
-from dashboard.compare_relations import Axis, option_axes, parallel_axes
-from dashboard.compare_report import report, report_route
-from dashboard.compare_view import SETS, View
+from dashboard.compare.cards import relations
+from dashboard.compare.choice import Choice
+from dashboard.compare.config import groups
+from dashboard.compare.curves import Drawn
+from dashboard.compare.export import BLOCK_ROWS, Format, export_route, stream
+from dashboard.compare.outcomes import result, table
+from dashboard.compare.relations import Axis, option_axes, parallel_axes
+from dashboard.compare.report import report, report_route
+from dashboard.compare.view import SETS, View
 from dashboard.service import Service
 from shared.layout import RunLayout
 from tests.compared import compared_run, line_rows, loaded, sweep

@@ -8,10 +8,10 @@ import orjson
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from dashboard.compare_view import MOST_RUNS
-from dashboard.loading import Store
+from dashboard.compare.view import MOST_RUNS
 from dashboard.read_ahead import ReadAhead
-from dashboard.watch import SEPARATOR, Revisions
+from dashboard.runs.loading import Store
+from dashboard.runs.watch import SEPARATOR, Revisions
 from tests.run_factory import make_run
 
 

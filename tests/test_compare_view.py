@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dashboard.compare_filter import Candidate, flat, matching
-from dashboard.compare_view import SETS, View, parse_ref, ref_text
+from dashboard.compare.filter import Candidate, flat, matching
+from dashboard.compare.view import SETS, View, parse_ref, ref_text
 from shared.errors import InputError
 
 RUNS = [

@@ -14,7 +14,7 @@ from backend.__main__ import main
 from backend.curves import SHEETS
 from backend.curves_source import PlainSource, source_of_run, training_curves
 from backend.plots import STYLE, draw
-from dashboard.loading import RunLog
+from dashboard.runs.loading import RunLog
 from shared.drawing import COLOURS
 from shared.layout import RunLayout
 from shared.panels import POSTERIOR, content

@@ -10,10 +10,10 @@ import pytest
 from dashboard.charts import COLOURS, Curve, Guide, Look, Mark, draw
 from dashboard.components import compressed_plotly
 from dashboard.formats import duration, number, rate
-from dashboard.header import head_token, header, numbers
 from dashboard.landing import gone
-from dashboard.loading import Snapshot, Store
-from dashboard.panels import DECODER, LOSSES, OUTCOME, PACE, POSTERIOR, figure
+from dashboard.live.header import head_token, header, numbers
+from dashboard.live.panels import DECODER, LOSSES, OUTCOME, PACE, POSTERIOR, figure
+from dashboard.runs.loading import Snapshot, Store
 from dashboard.widgets import el, state_banner
 from shared.collapse import Verdict
 from shared.decimate import decimate
@@ -188,7 +188,7 @@ def test_plotly_script_is_the_packages_own() -> None:
 def test_nothing_of_torch_is_imported() -> None:
     code = (
         "import sys, runpy\n"
-        "import dashboard.__main__, dashboard.service, dashboard.header, dashboard.landing, dashboard.panels, dashboard.components\n"
+        "import dashboard.__main__, dashboard.service, dashboard.live.header, dashboard.landing, dashboard.live.panels, dashboard.components\n"
         "bad = {'torch', 'lightning', 'torchmetrics', 'backend'} & {name.split('.')[0] for name in sys.modules}\n"
         "sys.exit(', '.join(bad) or 0)"
     )

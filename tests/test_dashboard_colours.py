@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from dashboard.colours import FILE, FOLDER, SLOTS, Colours
+from dashboard.runs.colours import FILE, FOLDER, SLOTS, Colours
 
 
 def test_each_run_has_a_style_of_its_own_that_stays(tmp_path: Path) -> None:

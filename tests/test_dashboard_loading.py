@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dashboard import curves, loading, runlog
-from dashboard.loading import Store, resolve_run
-from dashboard.panels import latest, series
-from dashboard.runlog import Dimensions, RunLog
-from dashboard.snapshot import Snapshot
-from dashboard.summaries import Summaries
+from dashboard.live.panels import latest, series
+from dashboard.overview.summaries import Summaries
+from dashboard.runs import curves, loading, runlog
+from dashboard.runs.loading import Store, resolve_run
+from dashboard.runs.runlog import Dimensions, RunLog
+from dashboard.runs.snapshot import Snapshot
 from shared.layout import RunLayout
 from shared.reader import Health
 from shared.schema import RunState

@@ -18,10 +18,10 @@ import pytest
 from watchdog import events as fs
 from watchdog.observers.polling import PollingObserver
 
-from dashboard import watch
-from dashboard.auth_hosts import is_local
+from dashboard.auth.hosts import is_local
+from dashboard.runs import watch
+from dashboard.runs.watch import LIST, Revisions, Watcher, touched
 from dashboard.service import Service
-from dashboard.watch import LIST, Revisions, Watcher, touched
 from shared.writer import JsonlWriter
 from tests.browser.driving import ROOT, dashboard
 from tests.run_factory import make_run
@@ -176,7 +176,13 @@ def test_service_describes_a_run_and_its_absence(tmp_path: Path) -> None:
     (tmp_path / "a" / "checkpoints").mkdir()
     again = service.describe("a")
     assert again["checkpoints"] != described["checkpoints"] and again["snapshots"] == described["snapshots"]
-    assert service.describe("../a") == {"head": "gone", "curves": "gone", "snapshots": "gone", "checkpoints": "gone", "numbers": {}}
+    assert service.describe("../a") == {
+        "head": "gone",
+        "curves": "gone",
+        "snapshots": "gone",
+        "checkpoints": "gone",
+        "numbers": {},
+    }
     assert service.describe(LIST) == {}
 
 

@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 
 import shared.layout
-from dashboard import jobs_runner
-from dashboard.jobs import Jobs
-from dashboard.jobs_process import alive
-from dashboard.jobs_record import ACTIVE, ENDED, Job, JobState, Process
+from dashboard.jobs import runner
+from dashboard.jobs.process import alive
+from dashboard.jobs.queue import Jobs
+from dashboard.jobs.record import ACTIVE, ENDED, Job, JobState, Process
 from shared.errors import InputError
 from tests.run_factory import make_run
 
@@ -169,7 +169,7 @@ def test_killed_from_outside_is_told_apart(jobs: Jobs, place: Path) -> None:
 def test_a_new_dashboard_finds_the_job_and_learns_how_it_ended_meanwhile(jobs: Jobs, place: Path) -> None:
     """Another process submits and goes, as a dashboard that is restarted does."""
     code = (
-        "import sys; from pathlib import Path; from dashboard.jobs import Jobs;"
+        "import sys; from pathlib import Path; from dashboard.jobs.queue import Jobs;"
         "place = Path(sys.argv[1]); jobs = Jobs(place / 'runs', allowed=True, cwd=place);"
         "print(jobs.submit(['train', '--run_name', 'wait', '--output_dir', str(place / 'runs')], 'cpu').id)"
     )
@@ -267,11 +267,11 @@ def test_a_program_that_cannot_be_started_says_why(jobs: Jobs, place: Path) -> N
 
 
 def test_the_runner_knows_the_version_of_the_records() -> None:
-    assert jobs_runner.SCHEMA_VERSION == shared.layout.SCHEMA_VERSION
-    assert jobs_runner.birth(os.getpid()) == jobs_runner.birth(os.getpid()) is not None
+    assert runner.SCHEMA_VERSION == shared.layout.SCHEMA_VERSION
+    assert runner.birth(os.getpid()) == runner.birth(os.getpid()) is not None
     with subprocess.Popen([sys.executable, "-c", ""]) as child:
         os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
-        assert jobs_runner.birth(child.pid) is None, "a process that nobody has waited for is dead all the same"
+        assert runner.birth(child.pid) is None, "a process that nobody has waited for is dead all the same"
 
 
 def test_gpus_are_given_one_job_each(jobs: Jobs, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from dashboard.jobs import Jobs
+from dashboard.jobs.queue import Jobs
 from tests.browser.driving import ROOT, chromium, dashboard, find_chromium, open_page
 from tests.run_factory import make_run
 from tests.tiny_runs import TINY, prepare_cohort

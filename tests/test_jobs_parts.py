@@ -12,18 +12,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from watchdog.events import FileModifiedEvent
 
-from dashboard.job_data import find, look
-from dashboard.job_draft import Draft, from_checkpoint, from_preset, from_run, from_words
-from dashboard.job_form_fields import matching
-from dashboard.jobs_devices import KEY as DEVICES
-from dashboard.jobs_devices import Devices, parse_gpus, read_gpus, visible
-from dashboard.jobs_log import as_text, tail
-from dashboard.jobs_record import KEY, Job, JobFolder, JobState, command_line, parse_device
-from dashboard.jobs_schedule import place, title
-from dashboard.jobs_view import lost_by_kill, row
-from dashboard.jobs_words import check
+from dashboard.jobs.data import find, look
+from dashboard.jobs.devices import KEY as DEVICES
+from dashboard.jobs.devices import Devices, parse_gpus, read_gpus, visible
+from dashboard.jobs.draft import Draft, from_checkpoint, from_preset, from_run, from_words
+from dashboard.jobs.form_fields import matching
+from dashboard.jobs.log import as_text, tail
+from dashboard.jobs.record import KEY, Job, JobFolder, JobState, command_line, parse_device
+from dashboard.jobs.schedule import place, title
+from dashboard.jobs.view import lost_by_kill, row
+from dashboard.jobs.words import check
+from dashboard.runs.watch import touched
 from dashboard.service import Service
-from dashboard.watch import touched
 from shared.dataset import DatasetInfo
 from shared.errors import InputError
 from shared.writer import write_record
@@ -67,7 +67,7 @@ def test_any_answer_of_nvidia_smi_is_survived(text: str) -> None:
     ],
 )
 def test_a_broken_driver_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, says: str) -> None:
-    monkeypatch.setattr("dashboard.jobs_devices.TIMEOUT_S", 0.3)
+    monkeypatch.setattr("dashboard.jobs.devices.TIMEOUT_S", 0.3)
     assert says in str(read_gpus(fake_smi(tmp_path, script))[1])
 
 

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from dashboard.job_draft import from_checkpoint
-from dashboard.jobs import Jobs
-from dashboard.jobs_detail import progress_of
-from dashboard.jobs_record import Job, JobState
-from dashboard.loading import resolve_run
+from dashboard.jobs.detail import progress_of
+from dashboard.jobs.draft import from_checkpoint
+from dashboard.jobs.queue import Jobs
+from dashboard.jobs.record import Job, JobState
+from dashboard.runs.loading import resolve_run
 from shared.reader import read_status
 from tests.test_jobs import ends, runs_on, state, until
 from tests.tiny_runs import TINY, stays  # noqa: F401

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from backend.__main__ import normalise
 from backend.options import add_arguments, given_options
-from dashboard.job_options import Option, check, option, options, words_of
-from dashboard.job_presets import PRESETS
-from dashboard.jobs_words import COMMANDS, parse
-from dashboard.jobs_words import check as check_words
+from dashboard.jobs.options import Option, check, option, options, words_of
+from dashboard.jobs.presets import PRESETS
+from dashboard.jobs.words import COMMANDS, parse
+from dashboard.jobs.words import check as check_words
 from shared.config import TrainConfig, build_config, group_of_option
 from shared.errors import InputError
 from tests.run_factory import make_run

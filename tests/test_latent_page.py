@@ -8,15 +8,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dashboard import latent_words as words
 from dashboard.charts import Look
-from dashboard.latent_colour import choices as colours
-from dashboard.latent_colour import colouring, error_by_set, why_no_variables
-from dashboard.latent_data import analysed, posterior_of, sets_of, snapshots
-from dashboard.latent_dims import MOST_CORRELATED, activity_figure, correlated, correlation_figure, kl_figure
-from dashboard.latent_figures import map_figure, over_time_figure, trails
-from dashboard.latent_plane import pca, umap_known, umap_plane
-from dashboard.latent_view import MOST_DRAWN, caught_frame, sample
+from dashboard.latent import words
+from dashboard.latent.colour import choices as colours
+from dashboard.latent.colour import colouring, error_by_set, why_no_variables
+from dashboard.latent.data import analysed, posterior_of, sets_of, snapshots
+from dashboard.latent.dims import MOST_CORRELATED, activity_figure, correlated, correlation_figure, kl_figure
+from dashboard.latent.figures import map_figure, over_time_figure, trails
+from dashboard.latent.plane import pca, umap_known, umap_plane
+from dashboard.latent.view import MOST_DRAWN, caught_frame, sample
 from dashboard.work import Progress
 from shared.embedding import Frame, write_embedding
 from shared.errors import InputError

@@ -10,14 +10,15 @@ import pytest
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
-from dashboard import curves, windows
-from dashboard.axes import axis_of
 from dashboard.charts import Look
-from dashboard.dimension_chart import dimension_figure
-from dashboard.live_cards import SECTIONS, cards, others, split
-from dashboard.loading import Snapshot, Store
-from dashboard.panels import POSTERIOR, View, figure
-from dashboard.verdicts import remedies, verdicts
+from dashboard.live import windows
+from dashboard.live.axes import axis_of
+from dashboard.live.cards import SECTIONS, cards, others, split
+from dashboard.live.dimensions import dimension_figure
+from dashboard.live.panels import POSTERIOR, View, figure
+from dashboard.runs import curves
+from dashboard.runs.loading import Snapshot, Store
+from dashboard.runs.verdicts import remedies, verdicts
 from shared.schema import RunState
 from shared.writer import encode_line
 from tests.run_factory import make_run

@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dashboard.notify import Notice
-from dashboard.notify_memory import FILE
-from dashboard.notify_send import Command, DeliveryError, Way
-from dashboard.notify_watch import Bell
+from dashboard.notify.memory import FILE
+from dashboard.notify.notice import Notice
+from dashboard.notify.send import Command, DeliveryError, Way
+from dashboard.notify.watch import Bell
 from shared.collapse import Verdict
 from shared.layout import RunLayout
 from shared.reader import read_record
@@ -197,7 +197,7 @@ def test_a_run_that_is_copied_here_is_no_news(tmp_path: Path) -> None:
 
 
 def test_a_process_that_dies_is_noticed_without_any_file_changing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dashboard.notify_watch.CHECK_S", 0.05)
+    monkeypatch.setattr("dashboard.notify.watch.CHECK_S", 0.05)
     running(tmp_path)
     out = Recorder()
     with bell(tmp_path, out):

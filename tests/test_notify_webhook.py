@@ -14,9 +14,9 @@ import orjson
 import pytest
 
 from dashboard.__main__ import parse
-from dashboard.notify import Notice
-from dashboard.notify_options import VARIABLE, ways_out
-from dashboard.notify_send import DeliveryError, Outlet, Webhook
+from dashboard.notify.notice import Notice
+from dashboard.notify.options import VARIABLE, ways_out
+from dashboard.notify.send import DeliveryError, Outlet, Webhook
 from shared.errors import InputError
 from shared.schema import RunState, now
 from tests.browser.driving import dashboard

@@ -12,12 +12,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dashboard import entries, notes
-from dashboard.colours import Colours
-from dashboard.deleting import TRASH, delete_run, folder_size
-from dashboard.notes import change_notes, read_notes, with_note, with_tags
-from dashboard.overview import DEFAULTS, Rows
-from dashboard.summaries import Summaries
+from dashboard.overview import entries, notes
+from dashboard.overview.deleting import TRASH, delete_run, folder_size
+from dashboard.overview.notes import change_notes, read_notes, with_note, with_tags
+from dashboard.overview.rows import DEFAULTS, Rows
+from dashboard.overview.summaries import Summaries
+from dashboard.runs.colours import Colours
 from shared.errors import InputError
 from shared.layout import RunLayout
 from shared.reader import Health
@@ -129,7 +129,7 @@ def test_what_is_unread_has_no_figures_and_follows(tmp_path: Path, watched: Watc
     told = threading.Event()
     summaries = Summaries(tmp_path, watched, told.set)
     summaries.names()
-    monkeypatch.setattr("dashboard.summaries.SLICE_S", 0.0)
+    monkeypatch.setattr("dashboard.overview.summaries.SLICE_S", 0.0)
     changes = summaries.since(0)
     unread = [run for run in changes.runs if not run.complete]
     assert len(unread) == changes.unread == 1 and unread[0].best_auroc is None and unread[0].verdict is None

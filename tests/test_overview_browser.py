@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from dashboard.components import FRONTEND
-from dashboard.overview import DEFAULTS
+from dashboard.overview.rows import DEFAULTS
 from shared.layout import RunLayout
 from shared.reader import read_record
 from shared.schema import RunNotes, RunState

@@ -5,14 +5,13 @@ import pandas as pd
 import plotly.graph_objects as go
 import pytest
 
-from dashboard import reconstruction_calibration as calibration
-from dashboard import reconstruction_figures as figures
-from dashboard import reconstruction_record as records
 from dashboard.charts import Look
-from dashboard.reconstruction import Events, History
-from dashboard.reconstruction_presence import Presence, reliability, skill
-from dashboard.reconstruction_tables import patient_frame, variable_frame
-from dashboard.reconstruction_words import brief, first_due, notes
+from dashboard.reconstruction import calibration, figures
+from dashboard.reconstruction import record as records
+from dashboard.reconstruction.events import Events, History
+from dashboard.reconstruction.presence import Presence, reliability, skill
+from dashboard.reconstruction.tables import patient_frame, variable_frame
+from dashboard.reconstruction.words import brief, first_due, notes
 from shared import reconstruction_stats as stats
 from tests.reconstruction_factory import CONSTANT, VARIABLES, events, presence
 
@@ -197,6 +196,6 @@ def test_when_the_first_snapshot_is_due(monitor, said):
 
 def test_the_page_says_the_frequency_that_the_trainer_has():
     from backend.monitor import PRESETS
-    from dashboard.reconstruction_words import DEFAULT_FREQUENCY
+    from dashboard.reconstruction.words import DEFAULT_FREQUENCY
 
     assert {False: PRESETS["standard"][0], True: PRESETS["fast"][0]} == DEFAULT_FREQUENCY

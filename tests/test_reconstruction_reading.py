@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from backend.snapshots import write_frame
-from dashboard.reconstruction import newest, read_events, read_history, read_outcomes, read_presence, sources
+from dashboard.reconstruction.events import newest, read_events, read_history, read_outcomes, read_presence, sources
 from shared.errors import InputError
 from shared.layout import RunLayout
 from tests.reconstruction_factory import events, latents, presence, write, write_step

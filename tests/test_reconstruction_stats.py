@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dashboard.reconstruction_presence import Presence, reliability, skill
+from dashboard.reconstruction.presence import Presence, reliability, skill
 from shared import reconstruction_stats as stats
 from tests.reconstruction_factory import CONSTANT, VARIABLES, events
 
 
 def as_read(frame: pd.DataFrame) -> pd.DataFrame:
-    """As `dashboard.reconstruction.read_events` hands it out."""
+    """As `dashboard.reconstruction.events.read_events` hands it out."""
     return frame.assign(stay=frame["stay_id"].astype("category"), hour=frame["minute"] / 60)
 
 

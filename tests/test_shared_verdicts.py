@@ -9,11 +9,11 @@ import pytest
 from backend.judging import Judging
 from backend.recorder import RunRecorder
 from dashboard.charts import Look
-from dashboard.header import header
-from dashboard.loading import RunLog
-from dashboard.panels import DECODER, POSTERIOR, figure
-from dashboard.summaries import Summaries
-from dashboard.verdicts import verdicts
+from dashboard.live.header import header
+from dashboard.live.panels import DECODER, POSTERIOR, figure
+from dashboard.overview.summaries import Summaries
+from dashboard.runs.loading import RunLog
+from dashboard.runs.verdicts import verdicts
 from shared.collapse import PRESETS, Verdict
 from shared.config import build_config
 from shared.layout import RunLayout

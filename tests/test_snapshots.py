@@ -46,7 +46,7 @@ def test_snapshots_carry_the_schema_version(tmp_path):
 @pytest.mark.parametrize("block", [7, 64, 1 << 20])
 @pytest.mark.parametrize("lines", [1, 3, 49, 50, 80])
 def test_the_tail_of_a_log(tmp_path, monkeypatch, block, lines):
-    monkeypatch.setattr("shared.reader.BLOCK_BYTES", block)
+    monkeypatch.setattr("shared.lines.BLOCK_BYTES", block)
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(b"".join(encode_line(step, {"loss": 0.5}) for step in range(1, 51)))
     tail = JsonlTail.of_last(path, lines)

@@ -14,9 +14,9 @@ from backend.tensorboard_logs import LogReader
 from backend.tensorboard_places import place_of, places
 from backend.tensorboard_run import LogImport
 from backend.tensorboard_tags import read_tags
-from dashboard.header import header
-from dashboard.loading import RunLog
-from dashboard.summaries import Summaries
+from dashboard.live.header import header
+from dashboard.overview.summaries import Summaries
+from dashboard.runs.loading import RunLog
 from shared.layout import RunLayout, iter_runs
 from shared.reader import Health, JsonlTail, read_record, read_status
 from shared.schema import RunInfo, RunState

@@ -12,8 +12,8 @@ from PIL import Image
 from backend import visualize, visualize_figures
 from backend.__main__ import main
 from backend.visualize_figures import SHEETS
-from dashboard.latent_colour import VARIABLE, choices, colouring
-from dashboard.latent_data import analysed, sets_of
+from dashboard.latent.colour import VARIABLE, choices, colouring
+from dashboard.latent.data import analysed, sets_of
 from shared.latents import read_latents
 from shared.layout import RunLayout
 from tests.tiny_runs import prepare_cohort, start, stays

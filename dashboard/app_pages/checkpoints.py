@@ -8,10 +8,10 @@ from urllib.parse import parse_qsl
 import streamlit as st
 
 from dashboard.charts import Look
-from dashboard.checkpoints import Folder
-from dashboard.checkpoints_hash import unchecked
-from dashboard.checkpoints_sections import compare_with, hyperparameters, resume_and_analyse, tensors
-from dashboard.checkpoints_view import (
+from dashboard.checkpoints.hash import unchecked
+from dashboard.checkpoints.listing import Folder
+from dashboard.checkpoints.sections import compare_with, hyperparameters, resume_and_analyse, tensors
+from dashboard.checkpoints.view import (
     address,
     check_of,
     folder_of,
@@ -23,8 +23,8 @@ from dashboard.checkpoints_view import (
     source,
     work,
 )
-from dashboard.checkpoints_widgets import checkpoint_table, details_card, empty, leftovers, plural, size, warnings
-from dashboard.checkpoints_work import KEY
+from dashboard.checkpoints.widgets import checkpoint_table, details_card, empty, leftovers, plural, size, warnings
+from dashboard.checkpoints.work import KEY
 from dashboard.choosing import choose_run
 from dashboard.components import listen
 from dashboard.landing import gone, landing

@@ -7,23 +7,23 @@ from typing import Any
 
 import streamlit as st
 
-from dashboard import compare_controls as controls
 from dashboard.charts import Look
-from dashboard.compare_cards import Made, chart, relations, scatter_axes
-from dashboard.compare_choice import Choice, Loaded, choose, load
-from dashboard.compare_config import Difference, differing, groups
-from dashboard.compare_export import PATH as EXPORT
-from dashboard.compare_figures import to_json
-from dashboard.compare_outcomes import table
-from dashboard.compare_relations import option_axes
-from dashboard.compare_report import PATH as REPORT
-from dashboard.compare_table import columns, frame
-from dashboard.compare_view import View, ref_text
-from dashboard.compare_words import choice_text, empty, export_links, legend, method, notes
+from dashboard.compare import controls
+from dashboard.compare.cards import Made, chart, relations, scatter_axes
+from dashboard.compare.choice import Choice, Loaded, choose, load
+from dashboard.compare.config import Difference, differing, groups
+from dashboard.compare.export import PATH as EXPORT
+from dashboard.compare.figures import to_json
+from dashboard.compare.outcomes import table
+from dashboard.compare.relations import option_axes
+from dashboard.compare.report import PATH as REPORT
+from dashboard.compare.table import columns, frame
+from dashboard.compare.view import View, ref_text
+from dashboard.compare.words import choice_text, empty, export_links, legend, method, notes
 from dashboard.components import chart_grid, highlighting, listen
 from dashboard.landing import landing
+from dashboard.runs.watch import LIST, SEPARATOR
 from dashboard.service import service
-from dashboard.watch import LIST, SEPARATOR
 from dashboard.widgets import el
 
 LIVE = Path(__file__).with_name("live.py")

@@ -5,11 +5,11 @@ from functools import partial
 import streamlit as st
 
 from dashboard.components import listen
-from dashboard.job_form import form
-from dashboard.jobs_detail import attempt, detail
-from dashboard.jobs_devices import KEY as DEVICES
-from dashboard.jobs_record import ACTIVE, ENDED, KEY, Job, JobState
-from dashboard.jobs_view import machine, row
+from dashboard.jobs.detail import attempt, detail
+from dashboard.jobs.devices import KEY as DEVICES
+from dashboard.jobs.form import form
+from dashboard.jobs.record import ACTIVE, ENDED, KEY, Job, JobState
+from dashboard.jobs.view import machine, row
 from dashboard.service import service
 from dashboard.widgets import banner, el
 

@@ -6,20 +6,18 @@ All that is chosen stands in the address: `run`, `source` (none: the newest snap
 
 import streamlit as st
 
-from dashboard import latent_choices as choices
-from dashboard import latent_view as view
-from dashboard import latent_words as words
 from dashboard.charts import Look
 from dashboard.choosing import choose_run
 from dashboard.commands import offer
 from dashboard.components import listen
-from dashboard.header import GONE
 from dashboard.landing import gone, landing
-from dashboard.latent_colour import choices as colours
-from dashboard.latent_colour import why_no_variables
-from dashboard.latent_data import Source, analysed, input_of, sets_of, snapshots
-from dashboard.latent_plane import Plane, pca, umap_known, umap_plane
-from dashboard.loading import folder_token, resolve_run
+from dashboard.latent import choices, view, words
+from dashboard.latent.colour import choices as colours
+from dashboard.latent.colour import why_no_variables
+from dashboard.latent.data import Source, analysed, input_of, sets_of, snapshots
+from dashboard.latent.plane import Plane, pca, umap_known, umap_plane
+from dashboard.live.header import GONE
+from dashboard.runs.loading import folder_token, resolve_run
 from dashboard.service import SNAPSHOT_FOLDERS, service
 from dashboard.widgets import el
 from dashboard.work import Task, unavailable

@@ -6,14 +6,14 @@ from dashboard.charts import Look, Scale
 from dashboard.choosing import choose_run
 from dashboard.commands import offer
 from dashboard.components import chart_grid, listen
-from dashboard.header import GONE, head_token, header
-from dashboard.jobs_log import log_box, tail
+from dashboard.jobs.log import log_box, tail
 from dashboard.landing import gone, landing, waiting
-from dashboard.live_cards import SECTIONS, Section, cards, others, split
-from dashboard.loading import folder_token
-from dashboard.panels import View
+from dashboard.live.cards import SECTIONS, Section, cards, others, split
+from dashboard.live.header import GONE, head_token, header
+from dashboard.live.panels import View
+from dashboard.runs.loading import folder_token
+from dashboard.runs.verdicts import remedies, verdicts
 from dashboard.service import service
-from dashboard.verdicts import remedies, verdicts
 from dashboard.widgets import el, event_table
 from shared.reader import Health
 

@@ -5,16 +5,16 @@ All that is chosen stands in the address: `run`, `source` (none: the newest snap
 
 import streamlit as st
 
-from dashboard import reconstruction_sections as sections
 from dashboard.choosing import choose_run
 from dashboard.commands import offer
 from dashboard.components import listen
-from dashboard.header import GONE
 from dashboard.landing import gone, landing
-from dashboard.loading import folder_token, resolve_run
-from dashboard.reconstruction import Source, read_events, read_presence, sources
-from dashboard.reconstruction_choices import choose_source
-from dashboard.reconstruction_words import nothing_decoded, unreadable, waiting
+from dashboard.live.header import GONE
+from dashboard.reconstruction import sections
+from dashboard.reconstruction.choices import choose_source
+from dashboard.reconstruction.events import Source, read_events, read_presence, sources
+from dashboard.reconstruction.words import nothing_decoded, unreadable, waiting
+from dashboard.runs.loading import folder_token, resolve_run
 from dashboard.service import SNAPSHOT_FOLDERS, service
 from shared.errors import InputError
 from shared.layout import RunLayout

@@ -6,10 +6,10 @@ import streamlit as st
 
 from dashboard.components import listen
 from dashboard.landing import landing
-from dashboard.run_dialogs import open_dialog
-from dashboard.run_list import run_list
+from dashboard.overview.dialogs import open_dialog
+from dashboard.overview.page import run_list
+from dashboard.runs.watch import LIST
 from dashboard.service import service
-from dashboard.watch import LIST
 
 HERE = Path(__file__).parent
 PAGES = ("live", "compare")

@@ -1,6 +1,6 @@
 // Charts of one run move together: what is zoomed in one is zoomed in all, at the resolution of that part, and a crosshair in one
 // shows the values of all. charts.js calls these; a card takes part when its data has `link` (who moves together) and `window`
-// (address of the part, see dashboard/windows.py).
+// (address of the part, see dashboard/live/windows.py).
 
 const linkGroups = (globalThis.seqsetLinks ??= new Map());
 

@@ -1,5 +1,5 @@
 // What can be asked of a run in the list: its fields, the filter people type, sorting and grouping. Pure functions of rows.
-// row: as dashboard/overview.py makes it; facts: { defaults, options: every dotted option that some run has }.
+// row: as dashboard/overview/rows.py makes it; facts: { defaults, options: every dotted option that some run has }.
 
 const lower = (value) => String(value).toLowerCase();
 const STATES = ["running", "created", "stale", "dead", "failed", "broken", "interrupted", "finished"];

@@ -1,0 +1,1 @@
+"""Who may look: sign-in by token, OpenID Connect or a proxy, checked around every request."""

@@ -1,0 +1,128 @@
+"""What came out of each run: final and best figures, and the figures that relations are looked for in."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from dashboard.compare.curves import Drawn, Group
+from dashboard.compare.view import Ref, ref_text
+from dashboard.live.panels import CATALOGUE, LABELS, latest, series
+from dashboard.runs.loading import Snapshot
+
+Direction = Literal["higher", "lower"]
+BETTER: dict[str, Direction] = {
+    **dict.fromkeys(("auroc", "auprc", "accuracy", "elbo", "explained", "decoder_reliance"), "higher"),
+    **dict.fromkeys(("loss", "recon", "prediction", "step_s"), "lower"),
+}
+"""Which way a metric is better. Of KL, active units or beta neither more nor less is better by itself: they have no best."""
+
+ROLES = ("validation", "probe", "training")
+"""The order of columns: what counts in the end comes first."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """One metric of one run. NaN in `final` was not finite; None was never measured."""
+
+    final: float | None
+    best: float | None = None
+    best_step: int | None = None
+
+
+def result(snapshot: Snapshot, ref: Ref) -> Result:
+    """The newest value, and the best with its step where one way is better."""
+    return snapshot.once(("result", ref), lambda: _result(snapshot, ref))
+
+
+def _result(snapshot: Snapshot, ref: Ref) -> Result:
+    final = latest(snapshot, *ref)
+    steps, values = series(snapshot, *ref)
+    way = BETTER.get(ref[1])
+    if way is None or not np.isfinite(values).any():
+        return Result(final)
+    at = int(np.nanargmax(values) if way == "higher" else np.nanargmin(values))
+    return Result(final, float(values[at]), int(steps[at]))
+
+
+def title(ref: Ref) -> str:
+    """A metric with where it was measured: `KL divergence, probe set`."""
+    return f"{CATALOGUE[ref[0]][ref[1]].label}, {LABELS[ref[0]]}"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A number per run that an outcome chart may show."""
+
+    key: str
+    label: str
+    read: Callable[[Snapshot], float | None]
+
+
+def _final(ref: Ref) -> Figure:
+    return Figure(ref_text(ref), f"Final {title(ref)}", lambda snapshot: result(snapshot, ref).final)
+
+
+def _best(ref: Ref, key: str) -> Figure:
+    return Figure(key, f"Best {title(ref)}", lambda snapshot: result(snapshot, ref).best)
+
+
+FIGURES: tuple[Figure, ...] = (
+    _best(("validation", "auroc"), "auroc"), _best(("validation", "auprc"), "auprc"), _best(("validation", "loss"), "loss"),
+    _final(("validation", "auroc")), _final(("validation", "auprc")), _final(("probe", "active_units")), _final(("probe", "kl")),
+    _final(("probe", "mi_gauss")), _final(("probe", "recon")), _final(("probe", "decoder_reliance")), _final(("training", "loss")),
+    _final(("training", "kl")),
+)  # fmt: skip
+OF: dict[str, Figure] = {figure.key: figure for figure in FIGURES}
+
+
+def table(groups: Sequence[Group], refs: Sequence[Ref]) -> pd.DataFrame:
+    """One row per group: run, state, verdict, steps, and per metric the final and best value with its step.
+
+    Of several seeds the mean; columns `... sd` hold the deviation. A column nobody has a value in is left out.
+    """
+    outcomes_first = sorted(refs, key=lambda ref: ROLES.index(ref[0]))
+    frame = pd.DataFrame([_row(group, outcomes_first) for group in groups])
+    return frame.dropna(axis="columns", how="all")
+
+
+def _row(group: Group, refs: Sequence[Ref]) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "Run": group.label,
+        "State": ", ".join(dict.fromkeys(run.snapshot.status.health.value for run in group.members)),
+        "Verdict": ", ".join(dict.fromkeys(verdict_of(run) for run in group.members)),
+        "Steps": max(last_step(run.snapshot) for run in group.members),
+    }
+    for ref in refs:
+        found = [result(run.snapshot, ref) for run in group.members]
+        name = title(ref)
+        row[f"{name} · final"] = _mean([each.final for each in found])
+        if BETTER.get(ref[1]):
+            row[f"{name} · best"] = _mean([each.best for each in found])
+            row[f"{name} · best at"] = found[0].best_step if len(found) == 1 else None
+        if len(group.members) > 1:
+            row[f"{name} · sd"] = _deviation([each.final for each in found])
+    return row
+
+
+def verdict_of(run: Drawn) -> str:
+    """The most serious verdict that holds, in words."""
+    return run.snapshot.verdicts[0].title if run.snapshot.verdicts else ""
+
+
+def last_step(snapshot: Snapshot) -> int:
+    """The last step of the training log; where it has none, that of the last sign of life."""
+    beat = snapshot.status.heartbeat
+    return snapshot.last_step if snapshot.last_step is not None else beat.step if beat else 0
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
+
+
+def _deviation(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.std(known, ddof=1)) if len(known) > 1 else None

@@ -1,0 +1,1 @@
+"""Programs started from the pages: a queue on the disk."""

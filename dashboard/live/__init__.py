@@ -1,0 +1,1 @@
+"""One run while it goes on: its header, its charts, and parts of them."""

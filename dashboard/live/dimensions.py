@@ -1,0 +1,64 @@
+"""KL of every latent dimension over training, as a picture: which dimensions live, since when, and which die together."""
+
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+
+from dashboard.charts import COLOURS, Look, layout
+from dashboard.live.axes import axis_of
+from dashboard.live.panels import View
+from dashboard.runs.snapshot import Snapshot
+
+HEIGHT = 340
+FLOOR, TOP = 1e-3, 1.0
+"""Nats at the dark and at least at the bright end: below the first a dimension carries nothing."""
+HELP = (
+    "Each row is a latent dimension, the most informative of the last evaluation on top; each column an evaluation of the probe set. "
+    "Bright: the dimension carries much. A row that goes dark has collapsed at that step; rows that go dark together have one cause, "
+    "such as beta; rows that were never bright are surplus, which is no fault. The colours are logarithmic."
+)
+
+
+def dimension_card(snapshot: Snapshot, look: Look, view: View) -> dict[str, Any]:
+    """Title, newest value and figure, as a card of a grid of charts."""
+    steps, kl = snapshot.dimensions
+    alive = int((kl[-1] > 0.01).sum()) if len(steps) else 0
+    return {
+        "key": "kl_dimensions",
+        "title": "KL of each dimension",
+        "newest": f"{alive} of {kl.shape[1]} above 0.01 nats at step {steps[-1]:,.0f}" if len(steps) else "",
+        "help": HELP,
+        "figure": dimension_figure(snapshot, look, view).to_json(validate=False),
+    }
+
+
+def dimension_figure(snapshot: Snapshot, look: Look, view: View) -> go.Figure:
+    """Heatmap of log10 KL in nats, [D, n]."""
+    steps, kl = snapshot.dimensions
+    axis, colours = axis_of(snapshot, view.axis), COLOURS[look.dark]
+    identity = f"{snapshot.status.name}:dimensions:{view.axis}"
+    figure = go.Figure(layout=layout(look, x=axis.title, y="dimension, by KL", identity=identity, height=HEIGHT))
+    figure.update_layout(hovermode="closest")
+    if axis.dates:
+        figure.update_xaxes(type="date", tickformat="", rangemode="normal")
+    if len(steps) < 2:
+        words = "Evaluations of this run do not list dimensions" if snapshot.probes else "No probe evaluation yet"
+        figure.add_annotation(
+            text=words, showarrow=False, x=0.5, y=0.5, xref="paper", yref="paper", font={"color": colours["note"]}
+        )
+        return figure.update_xaxes(visible=False).update_yaxes(visible=False)
+    order = np.argsort(-np.nan_to_num(kl[-1], nan=-1.0), kind="stable")
+    top = max(TOP, float(np.nanmax(kl, initial=TOP)))
+    powers = np.arange(np.log10(FLOOR), np.log10(top) + 0.01)
+    figure.add_trace(
+        go.Heatmap(
+            x=axis.at(steps), y=[str(dim) for dim in order], z=np.log10(np.maximum(kl[:, order].T, FLOOR)), customdata=kl[:, order].T,
+            zmin=np.log10(FLOOR), zmax=np.log10(top), colorscale="Cividis",
+            hovertemplate="dimension %{y}<br>%{customdata:.3g} nats<extra></extra>",
+            colorbar={"title": {"text": "nats", "side": "top"}, "tickvals": powers, "ticktext": [f"{10**power:g}" for power in powers],
+                      "thickness": 10, "outlinewidth": 0, "tickfont": {"size": 10, "color": colours["note"]}},
+        )
+    )  # fmt: skip
+    figure.update_yaxes(type="category", autorange="reversed", tickformat="", showgrid=False)
+    return figure

@@ -1,0 +1,153 @@
+"""The top of a run's page: state, data, newest figures, verdicts. Figures are pushed by themselves; the rest is drawn when it changes."""
+
+import hashlib
+
+from dashboard.formats import DASH, count, duration, moment, number, rate
+from dashboard.live.panels import latest
+from dashboard.runs.loading import Snapshot
+from dashboard.runs.verdicts import verdicts
+from dashboard.widgets import Html, badge, banner, el, join, progress, state_banner, verdict_banner
+from shared.reader import Health, RunStatus
+from shared.schema import DeviceLoad
+
+GONE = "gone"
+"""The token of a run that is not there."""
+CUT_OFF = 36
+"""Letters that the choice of a run has room for on a telephone."""
+STATS = (
+    ("Step", "step"), ("Epoch", "epoch"), ("Rate", "rate"), ("Time left", "eta"), ("Loss", "loss"), ("KL", "kl"),
+    ("Active units", "active"), ("Validation AUROC", "auroc"),
+)  # fmt: skip
+
+
+def numbers(snapshot: Snapshot) -> dict[str, str]:
+    """The newest figures as they are shown; `progress` is a CSS width."""
+    return snapshot.once("numbers", lambda: _numbers(snapshot))
+
+
+def _numbers(snapshot: Snapshot) -> dict[str, str]:
+    beat, step, planned = snapshot.status.heartbeat, _step(snapshot), _planned(snapshot)
+    running = beat is not None and snapshot.status.health is Health.RUNNING
+    return {
+        "step": count(step),
+        "epoch": f"{beat.epoch:.2f}" if beat else DASH,
+        "rate": rate(beat.steps_per_s) if beat and running else DASH,
+        "eta": duration(beat.eta_s) if beat and running else DASH,
+        "loss": number(latest(snapshot, "training", "loss")),
+        "kl": number(latest(snapshot, "training", "kl")),
+        "active": count(latest(snapshot, "probe", "active_units")),
+        "load": _load(beat.load) if beat and beat.load and running else "",
+        "auroc": number(latest(snapshot, "validation", "auroc"), 3),
+        "progress": f"{min(step / planned, 1):.2%}" if planned else "0%",
+    }
+
+
+def _load(load: DeviceLoad) -> str:
+    """How busy the device is, as far as the trainer can tell."""
+    parts = []
+    if load.gpu_share is not None:
+        parts.append(f"GPU {load.gpu_share:.0%} busy")
+    if load.gpu_memory_gb is not None:
+        parts.append(f"{load.gpu_memory_gb:.1f} of {load.gpu_memory_total_gb or 0:.0f} GB of GPU memory")
+    if load.cpu_cores is not None:
+        parts.append(f"{load.cpu_cores:.1f} cores busy")
+    if load.memory_gb is not None:
+        parts.append(f"{load.memory_gb:.1f} GB of memory")
+    return " · ".join(parts)
+
+
+def _step(snapshot: Snapshot) -> int:
+    beat = snapshot.status.heartbeat
+    return snapshot.last_step if snapshot.last_step is not None else beat.step if beat else 0
+
+
+def _planned(snapshot: Snapshot) -> int | None:
+    info, beat = snapshot.status.info, snapshot.status.heartbeat
+    return (beat.max_steps if beat else None) or (info.max_steps if info else None)
+
+
+def head_token(snapshot: Snapshot) -> str:
+    """Changes when anything in the header but its figures does."""
+
+    def make() -> str:
+        text = f"{_about(snapshot.status)}{_banners(snapshot)}{_units(snapshot)}{snapshot.last_step is None}"
+        return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+    return snapshot.once("token", make)
+
+
+def header(snapshot: Snapshot) -> Html:
+    """State, data, device, figures and banners of a run."""
+    shown, units = numbers(snapshot), _units(snapshot)
+    stats = [
+        el(
+            "div",
+            el("dt", label),
+            el("dd", el("span", shown[name], data_metric=name), el("small", " " + units[name]) if name in units else None),
+        )
+        for label, name in STATS
+    ]
+    load = el("p", shown["load"], cls="sv-dim sv-load", data_metric="load", title="of the training process, by its heartbeat")
+    top = (_full_name(snapshot.status.name), _about(snapshot.status), load, progress(_step(snapshot), _planned(snapshot)))
+    return join([el("header", *top, el("dl", *stats, cls="sv-stats"), cls="sv-head"), _banners(snapshot)])
+
+
+def _units(snapshot: Snapshot) -> dict[str, str]:
+    planned, dims = _planned(snapshot), latest(snapshot, "probe", "latent_dims")
+    kl = latest(snapshot, "training", "kl")
+    found = {
+        "kl": "nats" if kl is not None else "",
+        "step": f"of {planned:,}" if planned else "",
+        "active": f"of {dims:,.0f}" if dims else "",
+    }
+    return {name: unit for name, unit in found.items() if unit}
+
+
+def _full_name(name: str) -> Html | None:
+    """The choice above cuts a long name off, where runs of one series differ."""
+    return el("p", name, cls="sv-name") if len(name) > CUT_OFF else None
+
+
+def _about(status: RunStatus) -> Html:
+    info, beat = status.info, status.heartbeat
+    phase = beat.phase if beat and status.health is Health.RUNNING else None
+    data = info.dataset if info else None
+    origin = f"imported from {info.imported.path}" if info and info.imported else None
+    facts = [data.name if data else None, info.device if info else None, info.precision if info else None, origin]
+    started = f"started {moment(info.created_at)} UTC" if info else None
+    simulated = "From the built-in generator: no real patients."
+    return el(
+        "p",
+        badge(status.health),
+        el("span", phase, cls="sv-dim") if phase else None,
+        el("span", "simulated data", cls="sv-tag", title=simulated) if data and data.simulated else None,
+        el("span", " · ".join(fact for fact in (*facts, started) if fact and fact != "unknown"), cls="sv-dim"),
+        cls="sv-about",
+    )  # fmt: skip
+
+
+def _forecast(snapshot: Snapshot) -> list[str]:
+    """What was foretold last, as long as it is still to come."""
+    made = next((event for event in reversed(snapshot.events) if event.get("kind") == "forecast"), None)
+    return [made["message"]] if made is not None and _step(snapshot) < made["data"]["reached_at"] else []
+
+
+def _banners(snapshot: Snapshot) -> Html:
+    """What is wrong with the run, then the verdicts, then what could not be read."""
+    state = state_banner(snapshot.status)
+    found = [state] if state else []
+    if snapshot.last_step is not None:
+        found += [verdict_banner(verdict) for verdict in verdicts(snapshot)]
+        found += [banner("info", "Forecast.", sentence) for sentence in _forecast(snapshot)]
+    if snapshot.reading is not None:
+        found.append(
+            banner("info", "The log is long.", f"Read so far: {snapshot.reading:.0%}. Until all of it is, curves are drawn through a "
+                   "sample of its steps, and a part that you zoom into is exact.")
+        )  # fmt: skip
+    if snapshot.problems:
+        more = f" (and {len(snapshot.problems) - 3} more)" if len(snapshot.problems) > 3 else ""
+        found.append(
+            banner("warning", "Some lines of the log cannot be read.", "; ".join(snapshot.problems[:3]) + more + ".",
+                   "All other lines are shown. Lines like these are left by a full disk or an edit by hand.")
+        )  # fmt: skip
+    return el("div", *found, cls="sv-banners")

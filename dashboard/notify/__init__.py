@@ -1,0 +1,1 @@
+"""News of runs: toasts, a webhook, a command."""

@@ -1,0 +1,79 @@
+"""From names to runs: which folder a name may mean, and the logs that all sessions share, in bounded memory."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+
+from dashboard.runs.runlog import RunLog
+from dashboard.runs.snapshot import Snapshot
+from shared.layout import RunLayout
+from shared.reader import Health, read_status
+
+__all__ = ["Snapshot", "Store", "folder_token", "resolve_run"]
+MAX_BYTES = 400_000_000
+"""Of the curves of all open runs."""
+MAX_OPEN_RUNS = 256
+
+
+def resolve_run(runs: Path, name: str) -> RunLayout | None:
+    """The folder directly under `runs` with that name; None for anything else, be it `..`, a path or a link to elsewhere."""
+    if not name or name.startswith(".") or "\0" in name or Path(name).name != name or "\\" in name:
+        return None
+    root = runs / name
+    try:
+        inside = root.resolve().parent == runs.resolve() and root.is_dir()
+    except OSError:
+        return None
+    return RunLayout(root) if inside else None
+
+
+def folder_token(root: Path, *names: str) -> str:
+    """Changes when a file appears in, leaves, or is replaced in one of these folders of a run."""
+    return "-".join(str(_changed_at(root / name)) for name in names)
+
+
+def _changed_at(folder: Path) -> int:
+    try:
+        return folder.stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+class Store:
+    """The runs of one folder. The logs not looked at for longest are forgotten when all that are open take too much memory."""
+
+    def __init__(self, runs: Path, revision: Callable[[str], int], changed: Callable[[str], None] = lambda name: None) -> None:
+        self.runs = runs
+        self.revision = revision
+        self._changed = changed
+        self._logs: OrderedDict[str, RunLog] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def snapshot(self, name: str) -> Snapshot | None:
+        """The run of that name, or None if there is no such folder (any more)."""
+        layout = resolve_run(self.runs, name)
+        with self._lock:
+            if layout is None:
+                gone = self._logs.pop(name, None)
+                if gone is not None:
+                    gone.close()
+                return None
+            if name not in self._logs:
+                self._logs[name] = RunLog(layout, lambda: self._changed(name))
+            run = self._logs[name]
+            self._logs.move_to_end(name)
+            self._forget()
+        return run.snapshot(self.revision(name))
+
+    def _forget(self) -> None:
+        used = sum(run.bytes for run in self._logs.values())
+        while len(self._logs) > 1 and (used > MAX_BYTES or len(self._logs) > MAX_OPEN_RUNS):
+            _, oldest = self._logs.popitem(last=False)
+            used -= oldest.bytes
+            oldest.close()
+
+    def health(self, name: str) -> Health | None:
+        """The state of a run without its logs."""
+        layout = resolve_run(self.runs, name)
+        return read_status(layout).health if layout else None
