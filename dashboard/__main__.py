@@ -19,7 +19,7 @@ from dashboard.auth import access as auth
 from dashboard.auth.gates import OidcGate
 from dashboard.compare.export import export_route
 from dashboard.compare.report import report_route
-from dashboard.components import plotly_route
+from dashboard.components import plotly_routes
 from dashboard.live import windows
 from dashboard.notify import options as notify_options
 from dashboard.read_ahead import ReadAhead
@@ -106,7 +106,7 @@ def application(service: Service) -> st.App:
     routes = [
         service.revisions.route(),
         service.rows.route(),
-        plotly_route(),
+        *plotly_routes(),
         windows.route(service.store.snapshot),
         export_route(service.runs),
         report_route(service),

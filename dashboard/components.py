@@ -3,7 +3,6 @@
 import gzip
 from collections.abc import Sequence
 from functools import cache
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -17,7 +16,11 @@ from starlette.routing import Route
 from dashboard.runs.watch import LIST, PATH
 
 FRONTEND = Path(__file__).with_name("frontend")
-PLOTLY_PATH = f"/assets/plotly-{plotly.__version__}.min.js"
+SMALL_PLOTLY = next((FRONTEND / "vendor").glob("plotly-basic-*.min.js"))
+"""The build of plotly.js that knows lines and bars alone; from npm, of the version that the Python package brings."""
+WHOLE_PLOTLY = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
+PLOTLY = {"small": f"assets/{SMALL_PLOTLY.name}", "whole": f"assets/plotly-{plotly.__version__}.min.js"}
+"""Where the pages find both."""
 
 
 @cache
@@ -26,19 +29,22 @@ def _script(name: str) -> str:
 
 
 @cache
-def compressed_plotly() -> bytes:
-    """plotly.js as the Python package brings it, compressed once."""
-    return gzip.compress((files("plotly") / "package_data" / "plotly.min.js").read_bytes(), compresslevel=3)
+def compressed(script: Path) -> bytes:
+    """A script, compressed once."""
+    return gzip.compress(script.read_bytes(), compresslevel=3)
 
 
-def plotly_route() -> Route:
-    """Serves plotly.js under an address that changes with its version, so that browsers keep it for good."""
+def plotly_routes() -> list[Route]:
+    """Serve plotly.js under addresses that change with its version, so that browsers keep it for good."""
+    return [_script_route(f"/{PLOTLY['small']}", SMALL_PLOTLY), _script_route(f"/{PLOTLY['whole']}", WHOLE_PLOTLY)]
 
+
+def _script_route(path: str, script: Path) -> Route:
     def send(_request: Request) -> Response:
         headers = {"Content-Encoding": "gzip", "Cache-Control": "public, max-age=31536000, immutable"}
-        return Response(compressed_plotly(), media_type="text/javascript", headers=headers)
+        return Response(compressed(script), media_type="text/javascript", headers=headers)
 
-    return Route(PLOTLY_PATH, send, methods=["GET"])
+    return Route(path, send, methods=["GET"])
 
 
 def listen(
@@ -76,7 +82,7 @@ def chart_grid(key: str, cards: list[dict[str, Any]], columns: int) -> dict[str,
     """
     script = "\n".join(map(_script, ("loading.js", "saving.js", "linking.js", "charts.js")))
     component = st.components.v2.component("seqsetvae.charts", js=script, isolate_styles=False)
-    data = {"plotly": PLOTLY_PATH.lstrip("/"), "columns": columns, "cards": cards}
+    data = {"plotly": PLOTLY, "columns": columns, "cards": cards}
     return component(key=f"charts-{key}", data=data, on_picked_change=_nothing).picked
 
 
@@ -87,4 +93,4 @@ def highlighting() -> None:
     """
     component = st.components.v2.component("seqsetvae.compare", js="\n".join(map(_script, ("loading.js", "compare.js"))))
     with st.container(key="push-highlighting"):
-        component(key="highlighting", data={"plotly": PLOTLY_PATH.lstrip("/")}, height=1)
+        component(key="highlighting", data={"plotly": PLOTLY}, height=1)

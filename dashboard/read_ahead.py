@@ -7,7 +7,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dashboard.compare.view import MOST_RUNS
-from dashboard.components import PLOTLY_PATH
+from dashboard.components import PLOTLY
 from dashboard.runs.loading import Store
 
 PAGES = ("/compare", "/live")
@@ -44,7 +44,7 @@ def preloading(send: Send) -> Send:
         if message["type"] == "http.response.start":
             headers = MutableHeaders(scope=message)
             if headers.get("content-type", "").startswith("text/html"):
-                headers.append("Link", f"<{PLOTLY_PATH.lstrip('/')}>; rel=preload; as=script")
+                headers.append("Link", f"<{PLOTLY['small']}>; rel=preload; as=script")
         await send(message)
 
     return told

@@ -1,5 +1,7 @@
 """Charts as data, words as text: what a page draws, tested without a browser."""
 
+import gzip
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +10,7 @@ import numpy as np
 import pytest
 
 from dashboard.charts import COLOURS, Curve, Guide, Look, Mark, draw
-from dashboard.components import compressed_plotly
+from dashboard.components import SMALL_PLOTLY, WHOLE_PLOTLY, compressed
 from dashboard.formats import duration, number, rate
 from dashboard.landing import gone
 from dashboard.live.header import head_token, header, numbers
@@ -181,8 +183,14 @@ def test_numbers_for_people(shown: str, expected: str) -> None:
     assert shown == expected
 
 
-def test_plotly_script_is_the_packages_own() -> None:
-    assert compressed_plotly()[:2] == b"\x1f\x8b" and len(compressed_plotly()) < 2_000_000
+def test_both_builds_of_plotly_are_of_the_packages_version() -> None:
+    version = re.compile(rb"\* plotly\.js .*?v([\d.]+)")
+    small, whole = (version.search(script.read_bytes()[:200]) for script in (SMALL_PLOTLY, WHOLE_PLOTLY))
+    assert small and whole and small[1] == whole[1], (
+        "take plotly-basic.min.js of npm's plotly.js-basic-dist-min in that version"
+    )
+    assert gzip.decompress(compressed(SMALL_PLOTLY)) == SMALL_PLOTLY.read_bytes()
+    assert len(compressed(SMALL_PLOTLY)) < 500_000 and len(compressed(WHOLE_PLOTLY)) < 2_000_000
 
 
 def test_nothing_of_torch_is_imported() -> None:

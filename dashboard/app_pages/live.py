@@ -19,6 +19,8 @@ from shared.reader import Health
 
 SCALES: dict[Scale, str] = {"auto": "Auto", "linear": "Linear", "log": "Log"}
 AXES = {"step": "Step", "epoch": "Epoch", "time": "Time"}
+ROW_PX = 312
+"""Height of a row of charts, kept free until they are drawn."""
 SPANS = {0: "Off", 10: "10", 100: "100", 1000: "1,000", 10_000: "10,000"}
 
 
@@ -78,13 +80,19 @@ def cure(name: str, root: str, found: list[str]) -> None:
 
 @st.fragment
 def show(part: Section, name: str, look: Look, view: View) -> None:
-    """A group of charts: redrawn every two seconds at most, and only while it is near the screen."""
+    """A group of charts: redrawn every two seconds at most, and only while it is near the screen; before that not drawn at all."""
     snapshot = service().store.snapshot(name)
-    seen = snapshot.curves_token if snapshot else GONE
-    listen(part.key, name, watch="curves", seen=seen, every_ms=2000, only_visible=True)
+    token = snapshot.curves_token if snapshot else GONE
+    near = st.session_state.setdefault("near the screen", set())
+    waits = part is not SECTIONS[0] and (part.key, name) not in near
+    listen(part.key, name, watch="curves", seen="" if waits else token, every_ms=2000, only_visible=True)
     if snapshot is None:
         return
     st.html(el("h2", part.title, el("small", part.subtitle), cls="sv-section"))
+    if waits:
+        near.add((part.key, name))  # the listener asks for it when it comes near
+        st.html(el("div", style=f"height: {ROW_PX * -(-max(len(part.panels), 1) // part.columns)}px"))
+        return
     drawn, missing = split(snapshot, part)
     if drawn or not part.panels:
         chart_grid(part.key, cards(snapshot, part, look, view), min(part.columns, len(drawn) or 1))

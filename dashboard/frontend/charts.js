@@ -1,6 +1,6 @@
 // Draws a grid of chart cards. Unlike st.plotly_chart it updates a chart in place (Plotly.react), so zoom is kept and nothing
 // flickers; it draws only what changed, only what is near the screen, and one chart per frame, so numbers stay quick.
-// data: { plotly: url, columns, cards: [{ key, title, newest, help, revision, figure: JSON, pick, link, window }] }; every text is set as
+// data: { plotly: { small, whole }, columns, cards: [{ key, title, newest, help, revision, figure: JSON, pick, link, window }] }; every text is set as
 // text.
 // A card with `pick` reports the customdata of points that are clicked, or caught with lasso or box, as trigger "picked".
 // loading.js, saving.js and linking.js stand in front of this.
@@ -15,7 +15,7 @@ const MOST_PICKED = 5000;
 const boards = (globalThis.seqsetBoards ??= new WeakMap());
 const queue = (globalThis.seqsetQueue ??= { cards: new Set(), busy: false, spent: 0 });
 
-async function drain(plotly) {
+async function drain() {
   if (queue.busy) return;
   queue.busy = true;
   try {
@@ -24,6 +24,7 @@ async function drain(plotly) {
       queue.cards.delete(card);
       if (!due(card) || !card.plot.isConnected) continue;
       const { data, layout } = JSON.parse(card.data.figure);
+      const plotly = await buildOf(card, data);
       if (matchMedia("(pointer: coarse)").matches) layout.dragmode = false; // a finger scrolls the page
       card.drawn = card.data.revision;
       const began = performance.now();
@@ -38,7 +39,7 @@ async function drain(plotly) {
       }
       if (card.data.link && !card.linked) {
         card.linked = true;
-        card.plot.on("plotly_relayout", (change) => onRelayout(card, change, (one) => want(one, one.board.url)));
+        card.plot.on("plotly_relayout", (change) => onRelayout(card, change, want));
         linkCrosshair(card);
       }
       card.plot.dataset.revision = card.drawn;
@@ -54,10 +55,19 @@ async function drain(plotly) {
 // The first picture is made a screen ahead; redrawing waits until somebody can see it.
 const due = (card) => (card.seen || (card.near && card.drawn === null)) && card.drawn !== card.data.revision;
 
-function want(card, url) {
+function want(card) {
   if (!due(card)) return;
   queue.cards.add(card);
-  load(url).then(drain).catch((error) => { card.plot.textContent = `${error.message}; reload the page`; });
+  drain().catch((error) => { card.plot.textContent = `${error.message}; reload the page`; });
+}
+
+// A chart stays with the build that drew it, as long as that knows its kind.
+async function buildOf(card, data) {
+  if (card.plotly && data.every((trace) => SMALL.has(trace.type ?? "scatter"))) return card.plotly;
+  const plotly = await plotlyFor(card.board.urls, data);
+  if (card.plotly && card.plotly !== plotly) card.plotly.purge(card.plot);
+  card.plotly = plotly;
+  return plotly;
 }
 
 function pick(card, how, points) {
@@ -88,14 +98,14 @@ function makeCard(board, key) {
   card.plot.role = "img";
   card.sizes = new ResizeObserver(() => { // Plotly itself looks at the window alone
     const width = card.plot._fullLayout?.width;
-    if (card.plot.clientWidth && width && Math.abs(width - card.plot.clientWidth) > 1) globalThis.Plotly.Plots.resize(card.plot);
+    if (card.plot.clientWidth && width && Math.abs(width - card.plot.clientWidth) > 1) card.plotly.Plots.resize(card.plot);
   });
   card.sizes.observe(card.plot);
   card.cross = element("i", "sv-cross", card.plot.parentElement);
   card.cross.hidden = true;
   card.observers = [["near", "900px 0px"], ["seen", "50px 0px"]].map(([flag, margin]) => {
     const observer = new IntersectionObserver(
-      (entries) => { card[flag] = entries.at(-1).isIntersecting; want(card, board.url); },
+      (entries) => { card[flag] = entries.at(-1).isIntersecting; want(card); },
       { rootMargin: margin, scrollMargin: margin }, // the page scrolls inside an element of Streamlit's
     );
     observer.observe(card.plot);
@@ -108,9 +118,9 @@ export default function (api) {
   const { data, parentElement } = api;
   let board = boards.get(parentElement);
   if (!board) {
-    board = { grid: element("div", "sv-grid", parentElement), cards: new Map(), url: new URL(data.plotly, document.baseURI).href };
+    board = { grid: element("div", "sv-grid", parentElement), cards: new Map(), urls: data.plotly };
     boards.set(parentElement, board);
-    load(board.url).catch(() => undefined); // the script is large: fetch it while the rest of the page is built
+    plotlyFor(board.urls, []).catch(() => undefined); // the script is large: fetch it while the rest of the page is built
   }
   board.api = api;
   board.grid.style.setProperty("--columns", data.columns);
@@ -123,7 +133,7 @@ export default function (api) {
     card.newest.textContent = one.newest;
     card.help.textContent = one.help;
     card.plot.ariaLabel = `${one.title}; ${one.newest}`;
-    want(card, board.url);
+    want(card);
   }
   return () => {
     for (const card of board.cards.values()) {
@@ -131,7 +141,7 @@ export default function (api) {
       card.near = card.seen = false;
       queue.cards.delete(card);
       unlink(card);
-      globalThis.Plotly?.purge(card.plot);
+      card.plotly?.purge(card.plot);
     }
     board.grid.remove();
     boards.delete(parentElement);

@@ -22,7 +22,7 @@ function leave(event) {
 }
 
 export default function ({ data }) {
-  load(new URL(data.plotly, document.baseURI).href).catch(() => undefined); // a chart that needs it tries again and says so
+  plotlyFor(data.plotly, []).catch(() => undefined); // a chart that needs it tries again and says so
   document.addEventListener("pointerover", point);
   document.addEventListener("focusin", point);
   document.addEventListener("focusout", leave);

@@ -38,8 +38,8 @@ SEEN = """(last) => {
   if (cards.length < 2) return false;
   const number = (text) => parseFloat(text.replaceAll(',', '')) * (text.endsWith('k') ? 1000 : text.endsWith('M') ? 1e6 : 1);
   return cards.slice(0, 2).every((card) => {
-    const ticks = [...card.querySelectorAll('line-chart-axis')].at(-1)?.querySelectorAll('text') ?? [];
-    if (!(Math.max(...[...ticks].map((tick) => number(tick.textContent))) > 0.7 * last)) return false;
+    const ticks = card.querySelectorAll('line-chart-axis[axis=x] text');
+    if (!(Math.max(...[...ticks].map((tick) => number(tick.textContent.trim()))) > 0.7 * last)) return false;
     const canvas = card.querySelector('canvas');
     if (!canvas?.width) return false;
     const copy = Object.assign(document.createElement('canvas'), { width: canvas.width, height: canvas.height });
@@ -101,9 +101,10 @@ def theirs(browser: Browser, logs: Path, last: int) -> float:
                 page.wait_for_function(SEEN, arg=last, timeout=20_000)
                 break
             except PageTimeout:
+                if time.perf_counter() - started > 120:
+                    raise
                 page.reload()
         seconds = time.perf_counter() - started
-        page.screenshot(path="/tmp/lab/tb_seen.png")
         page.context.close()
     finally:
         process.kill()
