@@ -1,5 +1,6 @@
 """News of runs: told once, also across restarts; to a real web server and a real program; texts that nothing in a run can turn into more."""
 
+import os
 import queue
 import shutil
 import socket
@@ -14,6 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from backend import resume
+from dashboard.jobs import process
 from dashboard.notify.memory import FILE
 from dashboard.notify.notice import Notice
 from dashboard.notify.send import Command, DeliveryError, Way
@@ -253,11 +256,21 @@ NOTICE = Notice(
 
 def test_a_command_gets_the_notice(tmp_path: Path) -> None:
     out = tmp_path / "out.json"
-    said = "[json.load(sys.stdin), os.environ['SEQSETVAE_RUN'], os.environ['SEQSETVAE_URL']]"
+    said = "[json.load(sys.stdin), os.environ['SEQSETVAE_NOTICE_RUN'], os.environ['SEQSETVAE_NOTICE_URL']]"
     command(f"import json, os, sys; json.dump({said}, open({str(out)!r}, 'w'))").send(NOTICE, "https://dash")
     payload, run, url = orjson.loads(out.read_bytes())
     assert payload["run"] == run == "<!channel> run" and payload["detail"] == "@all $(touch x) `id`"
     assert url == "https://dash/live?run=%3C%21channel%3E%20run" and payload["number"] == 7
+
+
+def test_a_training_that_a_command_starts_is_nobodys_helper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert process.HELPER_OF == resume.HELPER_OF
+    monkeypatch.setenv(process.HELPER_OF, "run of the training that started this dashboard")
+    out = tmp_path / "names.json"
+    command(f"import json, os; json.dump(list(os.environ), open({str(out)!r}, 'w'))").send(NOTICE, "")
+    names = set(orjson.loads(out.read_bytes()))
+    assert process.HELPER_OF not in names
+    assert all(name.startswith("SEQSETVAE_NOTICE_") for name in names - set(os.environ) if name.startswith("SEQSETVAE_"))
 
 
 @pytest.mark.parametrize(

@@ -25,8 +25,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     group.add_argument(
         "--notify-command", metavar="COMMAND",
-        help="run this for each notice, with the notice as JSON on its standard input and in variables SEQSETVAE_RUN, SEQSETVAE_TITLE, "
-        "SEQSETVAE_DETAIL, SEQSETVAE_SEVERITY, SEQSETVAE_URL ...; no shell reads it",
+        help="run this for each notice, with the notice as JSON on its standard input and in variables SEQSETVAE_NOTICE_RUN, _TITLE, _DETAIL, "
+        "_SEVERITY, _URL ...; no shell reads it",
     )  # fmt: skip
     group.add_argument(
         "--notify-address",

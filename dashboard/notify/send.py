@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import orjson
 
+from dashboard.jobs.process import HELPER_OF
 from dashboard.notify.notice import Notice
 
 TIMEOUT_S = 10.0
@@ -21,6 +22,8 @@ COMMAND_TIMEOUT_S = 30.0
 PAUSES_S = (2.0, 8.0, 30.0)
 """Before the second, third and fourth try."""
 MOST_WAITING = 200
+VARIABLES = "SEQSETVAE_NOTICE_"
+"""Begins the variables that a command gets: those of training have other names, and a command may start one."""
 
 log = logging.getLogger("dashboard")
 
@@ -68,7 +71,7 @@ class Webhook:
 
 
 class Command:
-    """Runs a program with a notice on its standard input as JSON, and in variables SEQSETVAE_RUN, SEQSETVAE_TITLE and so on. No shell."""
+    """Runs a program with a notice on its standard input as JSON, and in variables SEQSETVAE_NOTICE_RUN and so on. No shell."""
 
     def __init__(self, words: Sequence[str], timeout_s: float = COMMAND_TIMEOUT_S) -> None:
         self._words = list(words)
@@ -78,11 +81,12 @@ class Command:
     def send(self, notice: Notice, address: str) -> None:
         """A program that runs too long is ended, with all it started."""
         payload = notice.payload(address)
-        told = {f"SEQSETVAE_{name.upper()}": str(value) for name, value in payload.items()}
+        told = {f"{VARIABLES}{name.upper()}": str(value) for name, value in payload.items()}
+        kept = {name: value for name, value in os.environ.items() if name != HELPER_OF}
         with tempfile.TemporaryFile() as errors:
             try:
                 process = subprocess.Popen(
-                    self._words, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=errors, env={**os.environ, **told},
+                    self._words, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=errors, env={**kept, **told},
                     start_new_session=True,
                 )  # fmt: skip
             except OSError as error:
