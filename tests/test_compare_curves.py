@@ -15,6 +15,7 @@ from dashboard.compare.curves import Group, averaged, clock, elapsed, left_out, 
 from dashboard.compare.figures import packed
 from dashboard.compare.view import MOST_RUNS, View
 from dashboard.overview.summaries import Summaries
+from dashboard.runs import curves as running
 from shared.schema import RunState
 from tests.compared import compared_run, line_rows, loaded, sweep, unpacked
 from tests.run_factory import make_run
@@ -99,6 +100,32 @@ def test_a_gap_in_one_seed_is_a_gap_in_the_mean() -> None:
     holed = np.where(x == 10, np.nan, 1.0)
     found = averaged(Group("g", ()), [(x, holed), (x, np.ones(20))], "minmax")
     assert found is not None and np.isnan(found.y[np.abs(found.x - 10) < 0.5]).all() and np.isfinite(found.y[[0, -1]]).all()
+
+
+@pytest.mark.parametrize("kept", [2**17, 4000], ids=["every value in memory", "only the extremes in memory"])
+def test_mean_smoothing_and_time_of_a_long_run_are_those_of_its_values(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: int
+) -> None:
+    monkeypatch.setattr(running, "MOST_POINTS", kept)
+    draws = np.random.default_rng(0).exponential(1.0, (3, 20_000))
+    for seed, values in enumerate(draws):
+        rows = [{"step": step, "loss": value, "step_s": value} for step, value in enumerate(values, start=1)]
+        compared_run(tmp_path, f"s{seed}", {"trainer.seed": seed}, rows, steps=10)
+    runs = loaded(tmp_path).runs
+    assert (len(runs[0].snapshot.series(*LOSS)[0]) < 20_000) is (kept < 20_000)
+    for grouping, low, high in (("minmax", draws.mean(1).min(), draws.mean(1).max()), ("sd", None, None)):
+        line = lines(groups(runs, True), LOSS, View(group=grouping))[0]
+        assert line.low is not None and line.high is not None
+        assert line.y.mean() == pytest.approx(draws.mean(), rel=0.01)
+        assert (
+            line.y.mean() == pytest.approx((line.low + line.high).mean() / 2, rel=0.02) and (line.high - line.low).mean() < 0.4
+        )
+        assert low is None or line.low.mean() < low < high < line.high.mean()
+    alone = lines(groups(runs, False), LOSS, View(smooth=2000))[0]
+    weights = np.exp(np.arange(-19_999, 1) / 2000)
+    assert alone.y[-1] == pytest.approx((weights * draws[0]).sum() / weights.sum(), rel=0.01)
+    steps, seconds = elapsed(runs[0].snapshot)
+    assert (steps[0], steps[-1]) == (1, 20_000) and seconds[-1] == pytest.approx(draws[0].sum(), rel=0.01)
 
 
 def test_settings_that_differ_and_nothing_else(tmp_path: Path) -> None:

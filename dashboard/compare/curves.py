@@ -18,6 +18,8 @@ POINTS_IN_ALL = 20_000
 FEWEST_POINTS, MOST_POINTS = 300, 2000
 GRID = 200
 """Stretches of the common grid on which seeds are averaged."""
+MEMBER_POINTS = 20 * GRID
+"""Means that are kept of each seed: many to a stretch of the grid, wherever it begins."""
 Clock = Callable[[np.ndarray], np.ndarray]
 
 
@@ -86,10 +88,24 @@ def elapsed(snapshot: Snapshot) -> tuple[np.ndarray, np.ndarray]:
     steps, times = series(snapshot, "training", "time")
     if np.isfinite(times).any():
         return steps, times - times[np.isfinite(times)][0]
-    steps, seconds = series(snapshot, "training", "step_s")
+    steps, seconds = unbiased(snapshot, ("training", "step_s"))
     known = np.isfinite(seconds)
     steps, seconds = steps[known], seconds[known]
-    return steps, np.cumsum(seconds * np.diff(steps, prepend=steps[0] - 1)) if len(steps) else seconds
+    if not len(steps):
+        return steps, seconds
+    found = snapshot.training["step_s"]
+    if found.width:  # means lie inside their stretches: on with the outer ones to the ends of the log
+        steps, seconds = (
+            np.concatenate([found.x[:1], steps, found.x[-1:]]),
+            np.concatenate([seconds[:1], seconds, seconds[-1:]]),
+        )
+    return steps, np.cumsum(seconds * np.diff(steps, prepend=steps[0] - 1))
+
+
+def unbiased(snapshot: Snapshot, ref: Ref) -> tuple[np.ndarray, np.ndarray]:
+    """A curve to reckon with: all values, or the means of short stretches where memory holds only smallest and largest values."""
+    found = snapshot.training.get(ref[1]) if ref[0] == "training" else None
+    return found.means if found is not None and found.width > 0 else series(snapshot, *ref)
 
 
 def has_clock_times(snapshot: Snapshot) -> bool:
@@ -117,13 +133,31 @@ def curve(run: Drawn, ref: Ref, view: View, points: int) -> tuple[np.ndarray, np
     """Where a metric of one run is drawn; empty where it was not measured, or the run has no place on the axis."""
 
     def make() -> tuple[np.ndarray, np.ndarray]:
-        place = clock(run.snapshot, view.x)
-        steps, values = series(run.snapshot, *ref)
-        if isinstance(place, str) or not len(steps):
-            return np.empty(0), np.empty(0)
-        return decimate(place(steps), smoothed(steps, values, view.smooth), points)
+        reckoned = unbiased(run.snapshot, ref) if view.smooth else series(run.snapshot, *ref)
+        return decimate(*_placed(run, view, *reckoned), points)
 
     return run.snapshot.once(("compare", ref, view.x, view.smooth, points), make)
+
+
+def member(run: Drawn, ref: Ref, view: View) -> tuple[np.ndarray, np.ndarray]:
+    """The same curve to be averaged with others: what is too long is thinned to means, which a spike does not bend."""
+
+    def make() -> tuple[np.ndarray, np.ndarray]:
+        x, y = _placed(run, view, *unbiased(run.snapshot, ref))
+        if len(x) <= 2 * MEMBER_POINTS:
+            return x, y
+        edges = np.linspace(x[0], x[-1], MEMBER_POINTS + 1)
+        middles = (edges[:-1] + edges[1:]) / 2
+        return middles, _on_grid(x, y, middles, edges)
+
+    return run.snapshot.once(("compare member", ref, view.x, view.smooth), make)
+
+
+def _placed(run: Drawn, view: View, steps: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    place = clock(run.snapshot, view.x)
+    if isinstance(place, str) or not len(steps):
+        return np.empty(0), np.empty(0)
+    return place(steps), smoothed(steps, values, view.smooth)
 
 
 def lines(groups: Sequence[Group], ref: Ref, view: View) -> list[Line]:
@@ -134,12 +168,12 @@ def lines(groups: Sequence[Group], ref: Ref, view: View) -> list[Line]:
 
 
 def _line(group: Group, ref: Ref, view: View, points: int) -> Line | None:
-    curves = [curve(run, ref, view, MOST_POINTS if len(group.members) > 1 else points) for run in group.members]
-    curves = [(x, y) for x, y in curves if len(x)]
+    if len(group.members) == 1 or view.group == "off":
+        x, y = curve(group.members[0], ref, view, points)
+        return Line(group, x, y) if len(x) else None
+    curves = [(x, y) for x, y in (member(run, ref, view) for run in group.members) if len(x)]
     if not curves:
         return None
-    if len(group.members) == 1 or view.group == "off":
-        return Line(group, *curves[0])
     return averaged(group, curves, view.group)
 
 
