@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from backend.load import LoadMeter
+from backend.load import UNREADABLE, LoadMeter
 from shared.layout import RunLayout
 from shared.reader import JsonlTail
 from shared.schema import ALLOWED_TRANSITIONS, Event, EventKind, Heartbeat, RunInfo, RunState, now
@@ -204,9 +204,13 @@ class RunRecorder:
         self._events.close()
 
     def _beat(self) -> None:
-        meter = LoadMeter()
+        meter: LoadMeter | None = None
         while not self._stop.wait(HEARTBEAT_EVERY.total_seconds()):
-            self.beat.load = meter.read()
+            try:
+                meter = meter or LoadMeter()
+                self.beat.load = meter.read()
+            except UNREADABLE:
+                self.beat.load = None  # a sign of life is due all the same
             self._write_beat()
 
     def _write_beat(self) -> None:

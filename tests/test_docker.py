@@ -25,6 +25,7 @@ IMPORT_TO_PACKAGE = {
     "sklearn": "scikit-learn",
     "PIL": "pillow",
     "google": "protobuf",
+    "pynvml": "nvidia-ml-py",
 }
 
 
