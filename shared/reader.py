@@ -168,7 +168,7 @@ def _fast_frame(data: bytes) -> pd.DataFrame | None:
     """
     lines = data.count(b"\n")
     objects = data.count(b"\n{") + data.startswith(b"{")
-    if objects != lines or not data.isascii() or b"NaN" in data or b"Inf" in data:
+    if objects != lines or not data.isascii() or _has(data, b"NaN") or _has(data, b"Inf"):
         return None
     try:
         table = pa_json.read_json(pa.BufferReader(data))
@@ -181,6 +181,11 @@ def _fast_frame(data: bytes) -> pd.DataFrame | None:
     whole = "step" in frame and frame["step"].dtype == "int64" and len(frame) == lines
     plain = not any(pa.types.is_timestamp(kind) or pa.types.is_struct(kind) for kind in table.schema.types)
     return frame if whole and plain and _known_version(frame) else None
+
+
+def _has(data: bytes, word: bytes) -> bool:
+    """Whether the word stands in it; a letter is looked for ten times as fast as a word, and is rarely there."""
+    return word[:1] in data and word in data
 
 
 def _known_version(frame: pd.DataFrame) -> bool:
