@@ -49,16 +49,18 @@ def sampled(path: Path, lines: int) -> Iterator[bytes]:
             yield line
 
 
-def between(path: Path, low: int, high: int, most: int) -> bytes:
-    """The whole lines with low <= step <= high of a log whose steps ascend; at most about `most` bytes of them.
+def between(path: Path, low: int, high: int, most: int) -> bytes | None:
+    """The whole lines with low <= step <= high of a log whose steps ascend; None, unread, where they are more than `most` bytes.
 
     Found by bisection: some twenty short reads, however long the log is. Where a line has no step, its neighbours decide.
     """
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
         start, end = (_bisect(file, size, bound) for bound in (low, high + 1))
+        if end - start > most:
+            return None
         file.seek(start)
-        data = file.read(min(end - start, most))
+        data = file.read(max(end - start, 0))
     return data[: data.rfind(b"\n") + 1]
 
 

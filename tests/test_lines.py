@@ -48,7 +48,8 @@ def test_lines_without_a_step_do_not_mislead(tmp_path: Path) -> None:
 
 def test_what_is_asked_for_is_bounded(tmp_path: Path) -> None:
     path = log(tmp_path, list(range(1, 1000)))
-    assert 0 < len(between(path, 1, 999, 500)) <= 500
+    assert between(path, 1, 999, 500) is None, "more than was asked for is not read"
+    assert 0 < len(between(path, 10, 12, 500) or b"") <= 500
 
 
 @settings(deadline=None, max_examples=50)
@@ -71,3 +72,36 @@ def test_a_log_read_piece_by_piece_is_the_log(steps: list[int], limit: int, tmp_
         if len(found) == len(steps):
             assert tail.left == 0
     assert found == steps
+
+
+def test_a_range_the_wrong_way_round_holds_nothing(tmp_path: Path) -> None:
+    assert between(log(tmp_path, list(range(1, 1000))), 300, 100, 1 << 30) == b""
+
+
+@settings(deadline=None, max_examples=50)
+@given(steps=some.lists(some.integers(1, 500), max_size=60), low=some.integers(-5, 505), span=some.integers(0, 300))
+def test_steps_that_do_not_ascend_do_not_read_the_whole_log(steps: list[int], low: int, span: int, tmp_path_factory) -> None:
+    path = log(tmp_path_factory.mktemp("log"), steps)
+    read: list[int] = []
+
+    class File(type(path)):  # the size that is asked for may never mean "all"
+        def open(self, mode: str):
+            file = super().open(mode)
+
+            class Asked:
+                fileno, seek = file.fileno, file.seek
+
+                def read(self, size: int) -> bytes:
+                    read.append(size)
+                    return file.read(size)
+
+                def __enter__(self):
+                    return self
+
+                def __exit__(self, *error) -> None:
+                    file.close()
+
+            return Asked()
+
+    between(File(path), low, low + span, 1 << 30)
+    assert min(read) >= 0

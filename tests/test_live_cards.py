@@ -1,8 +1,12 @@
 """The Live page as data: axes, smoothing, parts of long runs, sections, and what of a run it names as missing."""
 
 import base64
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import orjson
@@ -95,6 +99,54 @@ def test_a_part_of_a_long_run_is_whole(long_run: Snapshot) -> None:
     assert by_epoch[0]["y"] == found[0]["y"] and by_epoch[0]["x"][1] == pytest.approx(9.0)
     smooth = client.get("/series?run=a&metric=training:loss:smooth&axis=step&smooth=500&from=9000&to=9500").json()
     assert np.allclose(smooth[0]["y"], 48, atol=8), "an average has a past"
+
+
+def test_a_part_too_long_to_be_read_is_shown_whole(long_run: Snapshot, monkeypatch: pytest.MonkeyPatch) -> None:
+    part, seen = windows.Part(9000, 9900), windows.Windows()
+    assert len(seen.series(long_run, "training", "loss", part)[0]) == 903
+    monkeypatch.setattr(windows, "MOST_BYTES", 10_000)
+    for snapshot in (long_run, replace(long_run, reading=0.5)):
+        x, y = windows.Windows().series(snapshot, "training", "loss", part)
+        assert x[0] <= 9000 and x[-1] >= 9900 and (y.min(), y.max()) == (0, 96)
+
+
+def test_an_unknown_metric_is_not_looked_for(long_run: Snapshot) -> None:
+    long_run.status.layout.metrics.unlink()
+    part, seen = windows.Part(9000, 9100), windows.Windows()
+    assert len(seen.series(long_run, "training", "none", part)[0]) == 0
+    with pytest.raises(FileNotFoundError):
+        seen.series(long_run, "training", "loss", part)
+
+
+def test_one_part_is_read_while_another_is_and_few_are_kept(long_run: Snapshot, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(windows, "KEPT_BYTES", 40_000)
+    both, between = threading.Barrier(2), windows.between
+
+    def together(*asked: Any) -> bytes | None:
+        both.wait(timeout=10)
+        return between(*asked)
+
+    monkeypatch.setattr(windows, "between", together)
+    seen = windows.Windows()
+    parts = [windows.Part(first, first + 500) for first in (1000, 5000)]
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(lambda part: seen.series(long_run, "training", "loss", part), parts))
+    assert [series[0][1] for series in found] == [1000, 5000]
+    monkeypatch.setattr(windows, "between", between)
+    for first in range(6000, 12_000, 1000):
+        seen.series(long_run, "training", "loss", windows.Part(first, first + 500))
+    assert 0 < seen.bytes <= 80_000
+
+
+@pytest.mark.parametrize("part", [windows.Part(1, 20_000), windows.Part(19_000, 19_500)], ids=["from memory", "from the log"])
+def test_smoothing_a_part_is_not_bent_by_spikes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: windows.Part) -> None:
+    monkeypatch.setattr(curves, "MOST_POINTS", 2000)
+    draws = np.random.default_rng(0).exponential(1.0, 20_000)
+    snapshot = logged(tmp_path, lambda step: {"loss": draws[step - 1]}, 20_000)
+    x, y = windows.Windows().series(snapshot, "training", "loss", part, 2000.0)
+    at = int(x[-1])
+    weights = np.exp(np.arange(-at + 1, 1) / 2000)
+    assert y[-1] == pytest.approx((weights * draws[:at]).sum() / weights.sum(), rel=0.01)
 
 
 def test_what_is_not_finite_is_a_gap_in_a_part_too(tmp_path: Path) -> None:

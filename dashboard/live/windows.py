@@ -30,8 +30,8 @@ from shared.series import Series
 
 PATH = "/series"
 MOST_BYTES = 96 << 20
-"""Of the log that one request reads: about 200,000 steps of 20 metrics."""
-KEPT_PARTS = 6
+"""Of the log that one request reads: about 200,000 steps of 20 metrics. Of a longer part what memory holds is shown, all of it."""
+KEPT_PARTS, KEPT_BYTES = 12, 128 << 20
 SMOOTH_BEFORE = 6
 """A smoothed curve begins so many time constants before the part that is shown."""
 
@@ -44,11 +44,21 @@ class Part:
     high: float
 
 
+class _Kept:
+    """The curves of one part, None before they were read or where they are too many bytes; the lock is for whoever reads them."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.done = False
+        self.curves: Mapping[str, SeriesView] | None = None
+        self.bytes = 0
+
+
 class Windows:
     """Reads parts of long logs. The last few are kept, for all charts of a page ask for the same part."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[tuple[Any, ...], Mapping[str, SeriesView]] = OrderedDict()
+        self._kept: OrderedDict[tuple[Any, ...], _Kept] = OrderedDict()
         self._lock = threading.Lock()
 
     def series(self, snapshot: Snapshot, role: Role, metric: str, part: Part, span: float = 0.0) -> Series:
@@ -60,7 +70,10 @@ class Windows:
         if role != "training":
             x, y = snapshot.series(role, metric)
         else:
-            x, y = self._training(snapshot, metric, Part(first, part.high))
+            found = self._training(snapshot, metric, Part(first, part.high))
+            if found is None:
+                return np.empty(0), np.empty(0)
+            x, y = found.means if span and found.width else (found.x, found.y)
         keep = _framed(x, first if span else part.low, part.high)
         x, y = x[keep], y[keep]
         if span:
@@ -69,27 +82,40 @@ class Windows:
             x, y = x[keep], y[keep]
         return decimate(x, y)
 
-    def _training(self, snapshot: Snapshot, metric: str, part: Part) -> Series:
+    def _training(self, snapshot: Snapshot, metric: str, part: Part) -> SeriesView | None:
+        """The curve as memory has it where that is fine enough, else that part of it read again; None where it has no value."""
         found = snapshot.training.get(metric)
-        fine = found is not None and snapshot.reading is None and (part.high - part.low) >= found.width * POINTS / 2
-        if found is not None and fine:
-            return found.between(part.low, part.high)
-        read = self._read(snapshot, part).get(metric)
-        return (read.x, read.y) if read else (np.empty(0), np.empty(0))
+        fine = found is None or not found.width or (part.high - part.low) >= found.width * POINTS / 2
+        if fine and snapshot.reading is None:
+            return found
+        read = self._read(snapshot, part)
+        return found if read is None else read.get(metric)
 
-    def _read(self, snapshot: Snapshot, part: Part) -> Mapping[str, SeriesView]:
+    def _read(self, snapshot: Snapshot, part: Part) -> Mapping[str, SeriesView] | None:
+        """All curves of a part from the log; None where it is too long to be read at once."""
         margin = 2 + 0.01 * (part.high - part.low)
         low, high = math.floor(part.low - margin), math.ceil(part.high + margin)
         key = (snapshot.status.name, snapshot.generation, low, min(high, snapshot.last_step or 0))
         with self._lock:
-            if key not in self._kept:
-                curves = Curves()
-                curves.extend(frame_of(between(snapshot.status.layout.metrics, low, high, MOST_BYTES)))
-                self._kept[key] = curves.views()
-                while len(self._kept) > KEPT_PARTS:
-                    self._kept.popitem(last=False)
+            kept = self._kept.setdefault(key, _Kept())
             self._kept.move_to_end(key)
-            return self._kept[key]
+        with kept.lock:
+            if not kept.done:
+                lines = between(snapshot.status.layout.metrics, low, high, MOST_BYTES)
+                if lines is not None:
+                    curves = Curves()
+                    curves.extend(frame_of(lines))
+                    kept.curves, kept.bytes = curves.views(), curves.bytes
+                kept.done = True
+        with self._lock:
+            while len(self._kept) > 1 and (len(self._kept) > KEPT_PARTS or self.bytes > KEPT_BYTES):
+                self._kept.popitem(last=False)
+        return kept.curves
+
+    @property
+    def bytes(self) -> int:
+        """Memory that the values kept take."""
+        return sum(kept.bytes for kept in self._kept.values())
 
 
 def _framed(x: np.ndarray, low: float, high: float) -> slice:

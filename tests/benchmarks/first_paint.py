@@ -64,7 +64,7 @@ def as_tensorboard(runs: Path, logs: Path) -> None:
     for run in sorted(path for path in runs.iterdir() if (path / "metrics.jsonl").exists()):
         folder = logs / run.name
         folder.mkdir(parents=True)
-        frame = frame_of(between(run / "metrics.jsonl", 0, 1 << 40, 1 << 40))
+        frame = frame_of(between(run / "metrics.jsonl", 0, 1 << 40, 1 << 40) or b"")
         with (folder / "events.out.tfevents.1760000000.here").open("wb") as file:
             writer = RecordWriter(file)
             writer.write(Event(wall_time=1.76e9, file_version="brain.Event:2").SerializeToString())
