@@ -82,6 +82,8 @@ class Shelf:
                         found = describe(file)
                         identity = file.identity
                 except InputError as error:
+                    if isinstance(error.__cause__, OSError):  # rights and disks get mended without the file changing
+                        raise
                     found = error
                 self._found[identity] = found
             self._found.move_to_end(identity)

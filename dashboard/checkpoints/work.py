@@ -17,6 +17,8 @@ KEY = ".checkpoints"
 TELL_EVERY_S = 0.4
 REMEMBERED = 256
 PIECE_BYTES = 4 << 20
+RETRY_S = 2.0
+"""A reading that the system refused is begun anew when it is asked for later than this: not at the redraw that shows the refusal."""
 
 T = TypeVar("T")
 Report = Callable[[float], None]
@@ -31,12 +33,18 @@ class Task(Generic[T]):
         self.share = 0.0
         self.result: T | None = None
         self.problem: str | None = None
+        self._refused_at: float | None = None
         self._finished = threading.Event()
 
     @property
     def running(self) -> bool:
         """Whether there is more to come."""
         return not self._finished.is_set()
+
+    @property
+    def worth_another_try(self) -> bool:
+        """Whether the system refused it (rights, a disk) a while ago: that may have been mended without the file changing."""
+        return self._refused_at is not None and time.monotonic() - self._refused_at > RETRY_S
 
     def wait(self, seconds: float) -> "Task[T]":
         """Give a short task the time to end, so that a page shows its result at once."""
@@ -49,7 +57,9 @@ class Task(Generic[T]):
             self.result = self.work(report)
         except InputError as error:
             self.problem = str(error)
+            self._refused_at = time.monotonic() if isinstance(error.__cause__, OSError) else None
         except OSError as error:
+            self._refused_at = time.monotonic()
             self.problem = f"{error.filename or 'the file'} cannot be read ({error.strerror}); try again once it can"
         finally:
             if self.result is None and self.problem is None:
@@ -79,18 +89,22 @@ class Lane:
         return self._thread is not None
 
     def ask(self, key: Hashable, work: Callable[[Report], T], *, again: bool = False) -> Task[T]:
-        """The task of that key; begun unless it was before, or failed and is wanted `again`."""
+        """The task of that key; begun unless it was before, or failed and is wanted `again` or worth another try."""
         with self._lock:
             task = self._tasks.get(key)
-            if task is None or (again and task.problem is not None):
+            if task is None or (task.problem is not None and (again or task.worth_another_try)):
                 task = self._tasks[key] = Task(work)
                 self._waiting.append(task)
                 self._forget()
             self._tasks.move_to_end(key)
-            if self._thread is None and self._waiting:
-                self._thread = threading.Thread(target=self._run, name="checkpoints", daemon=True)
-                self._thread.start()
+            self._begin()
         return task
+
+    def _begin(self) -> None:
+        """A thread for what waits, unless there is one. The caller holds the lock."""
+        if self._thread is None and self._waiting:
+            self._thread = threading.Thread(target=self._run, name="checkpoints", daemon=True)
+            self._thread.start()
 
     def _forget(self) -> None:
         for key, task in list(self._tasks.items()):
@@ -102,12 +116,15 @@ class Lane:
     def _run(self) -> None:
         try:
             while task := self._next():
-                task.do(partial(self._report, task))
-                self._tell()
+                try:
+                    task.do(partial(self._report, task))
+                finally:
+                    self._tell()
         finally:
             with self._lock:
-                if self._thread is threading.current_thread():
+                if self._thread is threading.current_thread():  # a task broke the thread: the others go on
                     self._thread = None
+                    self._begin()
 
     def _next(self) -> Task[Any] | None:
         with self._lock:
