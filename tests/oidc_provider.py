@@ -2,6 +2,7 @@
 
 import contextlib
 import secrets
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -16,6 +17,8 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
+
+from tests.browser.driving import dashboard
 
 CLIENT, SECRET = "dashboard", "client-secret"
 
@@ -94,3 +97,23 @@ def write_secrets(home: Path, provider: Provider, origin: str) -> None:
         f'client_id = "{CLIENT}"\nclient_secret = "{SECRET}"\n'
         f'server_metadata_url = "{provider.address}/.well-known/openid-configuration"\n'
     )
+
+
+@contextlib.contextmanager
+def dashboard_with(provider: Provider, runs: Path, home: Path, *options: str) -> Iterator[str]:
+    """The address of a dashboard that signs in through `provider`.
+
+    Its address stands in its configuration, so that its port has to be chosen before it starts: another when that was taken meanwhile.
+    """
+    with contextlib.ExitStack() as stack:
+        for tries_left in (2, 1, 0):
+            with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as free:
+                port = free.getsockname()[1]
+            write_secrets(home, provider, f"http://127.0.0.1:{port}")
+            try:
+                address = stack.enter_context(dashboard(runs, "--port", str(port), *options, env={"HOME": str(home)}))
+                break
+            except AssertionError:
+                if not tries_left:
+                    raise
+        yield address

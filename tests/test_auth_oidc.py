@@ -1,8 +1,6 @@
 """Sign-in through OpenID Connect: a provider of the test's own, a real dashboard, and every route without, with a forged and with the
 true identity cookie."""
 
-import contextlib
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,8 +11,7 @@ from streamlit.runtime.secrets import secrets_singleton
 
 from dashboard.auth.oidc import check_secrets
 from shared.errors import InputError
-from tests.browser.driving import dashboard
-from tests.oidc_provider import CLIENT, Provider, provider, write_secrets
+from tests.oidc_provider import CLIENT, Provider, dashboard_with, provider
 from tests.remote import PAGE, ask, knock, routes
 from tests.run_factory import make_run
 from tests.test_auth_server import FILES, filled
@@ -37,12 +34,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(issuer: Provider, runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    home = tmp_path_factory.mktemp("home")
-    with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as free:
-        port = free.getsockname()[1]
-    write_secrets(home, issuer, f"http://127.0.0.1:{port}")
-    options = ["--port", str(port), "--auth", "oidc", "--allow-user", "ann@example.org", "--allow-user", "@lab.example"]
-    with dashboard(runs, *options, env={"HOME": str(home)}) as address:
+    options = ["--auth", "oidc", "--allow-user", "ann@example.org", "--allow-user", "@lab.example"]
+    with dashboard_with(issuer, runs, tmp_path_factory.mktemp("home"), *options) as address:
         yield address
 
 

@@ -2,16 +2,20 @@
 
 import contextlib
 import os
+import queue
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
 ROOT = Path(__file__).resolve().parents[2]
+START_S, STOP_S = 60.0, 30.0
+"""Guards against hanging; a busy machine takes some seconds for each."""
 FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
@@ -33,25 +37,44 @@ def dashboard(runs: Path, *options: str, env: Mapping[str, str] | None = None) -
 
 @contextlib.contextmanager
 def serving(runs: Path, *options: str, env: Mapping[str, str] | None = None) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """A dashboard on a free port, with its process; stopped as Ctrl-C does. `env` is added to the environment."""
+    """A dashboard on a free port, with its process; stopped as Ctrl-C does. `env` is added to the environment.
+
+    Raises:
+        AssertionError: it ended, or said nothing for a minute, before it served; with what it printed so far.
+    """
     command = [sys.executable, "-m", "dashboard", "--runs", str(runs), "--port", "0", *options]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, env={**os.environ, **(env or {})})
+    printed: list[str] = []
+    served: queue.Queue[str | None] = queue.Queue()
+    reader = threading.Thread(target=_read, args=(process, printed, served), daemon=True)
+    reader.start()
     try:
-        assert process.stdout is not None
-        address = None
-        for line in process.stdout:
-            if line.startswith("SeqSetVAE Monitor: "):
-                address = line.split(": ", 1)[1].strip()
-                break
-        assert address, "the dashboard ended before it served"
+        try:
+            address = served.get(timeout=START_S)
+        except queue.Empty:
+            raise AssertionError(f"no address within {START_S:.0f} s; printed so far:\n{''.join(printed)}") from None
+        assert address, f"the dashboard ended before it served; it printed:\n{''.join(printed)}"
         yield address, process
     finally:
         process.send_signal(signal.SIGINT)
         try:
-            process.wait(timeout=10)
+            process.wait(timeout=STOP_S)
         except subprocess.TimeoutExpired:
             process.kill()
+            process.wait()
             raise
+        finally:
+            reader.join(timeout=STOP_S)
+
+
+def _read(process: "subprocess.Popen[str]", printed: list[str], served: "queue.Queue[str | None]") -> None:
+    """Take all that the process prints, so that a full pipe never holds it up; hand on the address, or None at its end."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        printed.append(line)
+        if line.startswith("SeqSetVAE Monitor: "):
+            served.put(line.split(": ", 1)[1].strip())
+    served.put(None)
 
 
 @contextlib.contextmanager
