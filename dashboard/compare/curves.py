@@ -13,9 +13,9 @@ from dashboard.runs.colours import RunStyle
 from dashboard.runs.loading import Snapshot
 from shared.decimate import decimate
 
-POINTS_IN_ALL = 20_000
+POINTS_IN_ALL = 10_000
 """Points of one chart, shared among its curves: what a browser draws without being felt."""
-FEWEST_POINTS, MOST_POINTS = 300, 2000
+FEWEST_POINTS, MOST_POINTS = 200, 2000
 GRID = 200
 """Stretches of the common grid on which seeds are averaged."""
 MEMBER_POINTS = 20 * GRID
