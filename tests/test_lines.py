@@ -76,32 +76,3 @@ def test_a_log_read_piece_by_piece_is_the_log(steps: list[int], limit: int, tmp_
 
 def test_a_range_the_wrong_way_round_holds_nothing(tmp_path: Path) -> None:
     assert between(log(tmp_path, list(range(1, 1000))), 300, 100, 1 << 30) == b""
-
-
-@settings(deadline=None, max_examples=50)
-@given(steps=some.lists(some.integers(1, 500), max_size=60), low=some.integers(-5, 505), span=some.integers(0, 300))
-def test_steps_that_do_not_ascend_do_not_read_the_whole_log(steps: list[int], low: int, span: int, tmp_path_factory) -> None:
-    path = log(tmp_path_factory.mktemp("log"), steps)
-    read: list[int] = []
-
-    class File(type(path)):  # the size that is asked for may never mean "all"
-        def open(self, mode: str):
-            file = super().open(mode)
-
-            class Asked:
-                fileno, seek = file.fileno, file.seek
-
-                def read(self, size: int) -> bytes:
-                    read.append(size)
-                    return file.read(size)
-
-                def __enter__(self):
-                    return self
-
-                def __exit__(self, *error) -> None:
-                    file.close()
-
-            return Asked()
-
-    between(File(path), low, low + span, 1 << 30)
-    assert min(read) >= 0
