@@ -25,6 +25,17 @@ BADGES: dict[Health, tuple[str, str]] = {
 SIGNS = {"ok": "✓", "info": "i", "warning": "!", "alarm": "✕"}
 
 
+ENDED: dict[Health, tuple[str, str, str, str]] = {
+    Health.DEAD: ("alarm", "The training process is gone.", "", "Resume from the last checkpoint:"),
+    Health.FAILED: ("alarm", "Training failed.", "No reason was recorded.",
+                    "Mend the cause (console.log has the traceback), then resume:"),
+    Health.STALE: ("warning", "No sign of life.", "", "Look at the machine it runs on. If the process is gone, resume:"),
+    Health.INTERRUPTED: ("info", "Training was interrupted.", "It can go on where it stopped.", "Resume:"),
+}  # fmt: skip
+"""Severity, title, what is said where no reason is known, and what to do, of runs that can be resumed."""
+IMPORTED = "imported from a TensorBoard log: it has no checkpoint to go on from"
+
+
 class Html(str):
     """Text that is already safe markup. Only `el` makes it."""
 
@@ -96,26 +107,26 @@ def evidence(verdict: Verdict) -> str | None:
     return "Evidence: " + " · ".join(parts) if parts else None
 
 
+def is_imported(status: RunStatus) -> bool:
+    """Whether another program trained the run: its log was imported, and it has no checkpoint to go on from."""
+    return status.info is not None and status.info.imported is not None
+
+
+def imported(title: str, lacks: str) -> Html:
+    """In place of what an imported run cannot have."""
+    what = f"This run was imported from a TensorBoard log. Such a log holds {lacks}, only curves: they are on the Live page."
+    return el("section", el("h1", title), el("p", what), cls="sv-landing", data_state="imported")
+
+
 def state_banner(status: RunStatus) -> Html | None:
     """What is wrong with the run itself, and how to go on; None when nothing is."""
-    resume = f"python -m backend train --resume_from_checkpoint {shlex.quote(str(status.layout.root))}"
     reason = status.reason or ""
-    if status.health is Health.DEAD:
-        return banner("alarm", "The training process is gone.", reason, "Resume from the last checkpoint:", resume)
-    if status.health is Health.FAILED:
-        return banner(
-            "alarm",
-            "Training failed.",
-            reason or "No reason was recorded.",
-            "Mend the cause (console.log has the traceback), then resume:",
-            resume,
-        )
-    if status.health is Health.STALE:
-        return banner(
-            "warning", "No sign of life.", reason, "Look at the machine it runs on. If the process is gone, resume:", resume
-        )
-    if status.health is Health.INTERRUPTED:
-        return banner("info", "Training was interrupted.", reason or "It can go on where it stopped.", "Resume:", resume)
+    if status.health in ENDED:
+        severity, title, unknown, then = ENDED[status.health]
+        if is_imported(status):
+            return banner(severity, title, reason, f"It was {IMPORTED}. Resume it with its own program, and import again.")
+        resume = f"python -m backend train --resume_from_checkpoint {shlex.quote(str(status.layout.root))}"
+        return banner(severity, title, reason or unknown, then, resume)
     if status.health is Health.BROKEN:
         return banner("alarm", "This run cannot be read.", reason, "Restore run.json from a copy, or move the folder away.")
     return banner("warning", "Part of the run cannot be read.", reason) if reason else None

@@ -1,6 +1,7 @@
 """TensorBoard logs as runs: everything that was logged is there under a name, judged, and looked at by the pages like any run."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,9 +15,15 @@ from backend.tensorboard_logs import LogReader
 from backend.tensorboard_places import place_of, places
 from backend.tensorboard_run import LogImport
 from backend.tensorboard_tags import read_tags
+from dashboard.checkpoints import widgets as checkpoints
+from dashboard.jobs.draft import from_checkpoint
+from dashboard.latent import words as latent
 from dashboard.live.header import header
 from dashboard.overview.summaries import Summaries
+from dashboard.reconstruction import words as reconstruction
 from dashboard.runs.loading import RunLog
+from dashboard.widgets import state_banner
+from shared.errors import InputError
 from shared.layout import RunLayout, iter_runs
 from shared.reader import Health, JsonlTail, read_record, read_status
 from shared.schema import RunInfo, RunState
@@ -116,6 +123,17 @@ def test_it_cannot_be_resumed_here_and_that_is_said(made: RunLayout, capsys: pyt
     for words in (["resume", str(made.root), "--remedy", "beta_cut"], ["train", "--resume_from_checkpoint", str(made.root)]):
         assert main(words) == 2
         assert "was imported from the TensorBoard log" in capsys.readouterr().err
+
+
+def test_no_page_offers_what_cannot_be_done_with_it(made: RunLayout) -> None:
+    status = read_status(made)
+    for health in (Health.DEAD, Health.FAILED, Health.STALE, Health.INTERRUPTED):
+        said = str(state_banner(replace(status, health=health)))
+        assert "imported from a TensorBoard log" in said and "python -m backend" not in said
+    for page in (checkpoints.empty(status), latent.none_yet(status, False), reconstruction.waiting(status)):
+        assert "Such a log holds no " in page
+    with pytest.raises(InputError, match="imported from a TensorBoard log"):
+        from_checkpoint(made.root.name, made.root.parent)
 
 
 def test_importing_again_changes_nothing_until_the_log_has_grown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,7 +14,7 @@ from dashboard.live.panels import View
 from dashboard.runs.loading import folder_token
 from dashboard.runs.verdicts import remedies, verdicts
 from dashboard.service import service
-from dashboard.widgets import el, event_table
+from dashboard.widgets import IMPORTED, el, event_table, is_imported
 from shared.reader import Health
 
 SCALES: dict[Scale, str] = {"auto": "Auto", "linear": "Linear", "log": "Log"}
@@ -65,7 +65,10 @@ def head(name: str) -> None:
     if not started and snapshot.status.health in (Health.CREATED, Health.RUNNING):
         st.html(waiting())
     found = remedies(verdicts(snapshot))
-    if found:
+    if found and is_imported(snapshot.status):
+        why = f"No remedy can be started here: this run was {IMPORTED}. Its own program can do what is advised above."
+        st.html(el("p", why, cls="sv-dim", data_state="imported"))
+    elif found:
         cure(name, str(snapshot.status.layout.root), found)
 
 

@@ -9,7 +9,7 @@ from dashboard.checkpoints.inside import PARTS, Inside
 from dashboard.checkpoints.listing import KINDS, Checkpoint, Leftover
 from dashboard.checkpoints.values import Difference
 from dashboard.formats import DASH, count, duration, moment, number
-from dashboard.widgets import Html, banner, el, join
+from dashboard.widgets import Html, banner, el, imported, is_imported, join
 from shared.metrics import VALIDATION
 from shared.reader import Health, RunStatus
 from shared.schema import now
@@ -226,6 +226,8 @@ def parts_line(inside: Inside) -> str:
 
 def empty(status: RunStatus) -> Html:
     """For a run without a checkpoint: when the next is due, or why there will be none."""
+    if is_imported(status):
+        return imported("No checkpoints", "no checkpoints")
     beat, info = status.heartbeat, status.info
     trainer = info.config.get("trainer") if info else None
     every = trainer.get("checkpoint_every_n_steps") if isinstance(trainer, dict) else None

@@ -8,6 +8,7 @@ from dashboard.jobs.options import check, option, options, values_of, words_of
 from dashboard.jobs.presets import PRESETS
 from dashboard.jobs.words import parse
 from dashboard.runs.loading import resolve_run
+from dashboard.widgets import IMPORTED
 from shared.config import FIXED_ON_RESUME, TrainConfig, build_config
 from shared.errors import InputError
 from shared.layout import RunLayout
@@ -143,6 +144,8 @@ def _run(name: str, runs: Path, asked: str) -> tuple[RunLayout, TrainConfig, dic
     if layout is None:
         raise InputError(f"{asked}: there is no run {name!r} in {runs}; choose another")
     info = read_record(layout.run_json, RunInfo)
+    if asked == "resume" and info.imported is not None:
+        raise InputError(f"resume: {name} was {IMPORTED}; resume it with its own program, and import again")
     config = build_config(info.config, where=str(layout.run_json))
     moved = info.dataset is not None and not Path(config.data.data_dir).is_absolute()
     return layout, config, {"data_dir": info.dataset.path} if moved and info.dataset is not None else {}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from dashboard.latent.dims import KINDS, MOST_CORRELATED
 from dashboard.reconstruction.words import first_due
-from dashboard.widgets import Html, banner, el
+from dashboard.widgets import Html, banner, el, imported, is_imported
 from dashboard.work import Progress
 from shared.collapse import Thresholds
 from shared.embedding import LEAST_POINTS, NEIGHBOURS
@@ -60,6 +60,8 @@ STALE = "The UMAP kept with this run is broken, of another state of this snapsho
 
 def none_yet(status: RunStatus, checkpoints: bool) -> Html:
     """For a run without a latents snapshot: when there will be one, or why never."""
+    if is_imported(status):
+        return imported("No latents", "no latents")
     alive = status.health in (Health.CREATED, Health.RUNNING, Health.STALE)
     config = status.info.config if status.info else {}
     reason = unwatched(config)

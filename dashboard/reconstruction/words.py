@@ -10,7 +10,7 @@ import pandas as pd
 from dashboard.formats import DASH, count, number
 from dashboard.reconstruction.events import Events
 from dashboard.reconstruction.presence import Presence
-from dashboard.widgets import Html, banner, el
+from dashboard.widgets import Html, banner, el, imported, is_imported
 from shared.reader import Health, RunStatus
 from shared.reconstruction_stats import FEW, NORMAL, z_scores
 
@@ -66,6 +66,8 @@ def first_due(config: Mapping[str, Any]) -> str:
 
 def waiting(status: RunStatus) -> Html:
     """For a run without a snapshot: when there will be one, or how to make it."""
+    if is_imported(status):
+        return imported("No reconstruction", "no values that its decoder made")
     alive = status.health in (Health.CREATED, Health.RUNNING, Health.STALE)
     config = status.info.config if status.info else {}
     how = first_due(config) if alive else "It ended before one was due, or its monitor decodes nothing."
