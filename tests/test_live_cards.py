@@ -171,6 +171,13 @@ def test_requests_that_make_no_sense(tmp_path: Path, query: str, status: int) ->
     assert client.get(f"/series?{query}").status_code == status
 
 
+def test_a_snapshot_remembers_the_newest_figures_alone(tmp_path: Path) -> None:
+    make_run(tmp_path, "a", steps=5)
+    snapshot = snapshot_of(tmp_path)
+    assert [snapshot.once(key, lambda key=key: -key) for key in range(1000)] == [-key for key in range(1000)]  # type: ignore[misc]
+    assert snapshot.once(999, lambda: 0) == -999 and snapshot.once(1, lambda: 0) == 0 and len(snapshot.drawn) == 128
+
+
 def test_sections_of_a_run(tmp_path: Path) -> None:
     make_run(tmp_path, "a", steps=300)
     snapshot = snapshot_of(tmp_path)

@@ -13,6 +13,8 @@ from shared.reader import RunStatus
 from shared.series import Series, of_rows
 
 T = TypeVar("T")
+KEPT = 128
+"""Figures and the like that a snapshot remembers."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class Snapshot:
     past: list[Verdict]
     """What has ended."""
     problems: list[str]
-    drawn: dict[Any, Any] = field(default_factory=dict)
+    drawn: dict[Any, tuple[Any]] = field(default_factory=dict)
 
     @property
     def curves_token(self) -> str:
@@ -79,7 +81,10 @@ class Snapshot:
         return self.nonfinite[name].first if name in self.nonfinite else None
 
     def once(self, key: Any, make: Callable[[], T]) -> T:
-        """`make()`, remembered for this revision: several open pages share one figure."""
-        if key not in self.drawn:
-            self.drawn[key] = make()
-        return self.drawn[key]
+        """`make()`, remembered for this revision: several open pages share one figure. The newest `KEPT` are remembered."""
+        found = self.drawn.get(key)
+        if found is None:
+            found = self.drawn[key] = (make(),)
+            for old in list(self.drawn)[:-KEPT]:
+                self.drawn.pop(old, None)
+        return found[0]
