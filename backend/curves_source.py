@@ -9,7 +9,7 @@ import numpy as np
 
 from backend.tensorboard_logs import ScalarLog
 from backend.tensorboard_places import Place
-from shared.collapse import Verdict
+from shared.collapse import Thresholds, Verdict
 from shared.decimate import decimate
 from shared.drawing import Role
 from shared.errors import InputError
@@ -18,7 +18,7 @@ from shared.probes import nonfinite_names
 from shared.reader import JsonlTail, each_row, read_record
 from shared.schema import RunInfo
 from shared.series import Series, of_rows
-from shared.verdicts import VerdictLog
+from shared.verdicts import VerdictLog, limits_of
 
 T = TypeVar("T")
 KEPT = 20_000
@@ -57,6 +57,8 @@ class PlainSource:
     verdicts: Sequence[Verdict] = ()
     past: Sequence[Verdict] = ()
     configuration: Mapping[str, Any] = field(default_factory=dict)
+    limits: Thresholds = Thresholds()
+    """What the verdicts are found with."""
 
     def config(self, group: str, option: str, default: T) -> T:
         """An option of the run, or `default`."""
@@ -97,11 +99,12 @@ def source_of_run(
         if event.get("kind") == "verdict":
             log.add(event["data"])
     try:
-        config = read_record(layout.run_json, RunInfo).config
+        info = read_record(layout.run_json, RunInfo)
+        config, limits = info.config, limits_of(info)
     except InputError:
-        config = {}
+        config, limits = {}, Thresholds()
     probes = [row for row in rows if row.get("kind") == "probe"]
-    return PlainSource(curves, nonfinite, probes, log.verdicts(config), log.past, config)
+    return PlainSource(curves, nonfinite, probes, log.verdicts(config), log.past, config, limits)
 
 
 def training_curves(lines: Iterable[Mapping[str, Any]]) -> tuple[dict[Place, Series], dict[str, int]]:

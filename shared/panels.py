@@ -14,15 +14,16 @@ from shared.verdicts import unwatched
 
 T = TypeVar("T")
 
-LIMITS = Thresholds()
 CATALOGUE: dict[Role, dict[str, Metric]] = {"training": TRAINING, "probe": PROBE, "validation": VALIDATION}
 LABELS: dict[Role, str] = {"training": "training", "probe": "probe set", "validation": "validation"}
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What limits depend on."""
+    """What guides depend on."""
 
+    limits: Thresholds
+    """Those that the verdicts of the run were found with."""
     latent_dims: float | None
     positives: float | None
     free_bits: float | None = None
@@ -62,8 +63,8 @@ class Panel:
 
 
 def _kl_guides(facts: Facts) -> list[Guide]:
-    limit = LIMITS.information_nats
-    most = LIMITS.kl_excess_per_dim * facts.latent_dims if facts.latent_dims else limit * 1e6
+    limit = facts.limits.information_nats
+    most = facts.limits.kl_excess_per_dim * facts.latent_dims if facts.latent_dims else limit * 1e6
     guides = [Guide("", limit, most, tone="good"), Guide(f"carries nothing below {limit:g}", limit, tone="limit")]
     if facts.free_bits:
         guides.append(Guide(f"free bits allow {facts.free_bits:,.3g}", facts.free_bits))
@@ -89,8 +90,9 @@ def _variance_guides(_facts: Facts) -> list[Guide]:
 def _best(facts: Facts) -> list[Guide]:
     if facts.best_recon is None:
         return []
-    worse = facts.best_recon + LIMITS.overfit_rise * abs(facts.best_recon)
-    label = f"best on the probe {facts.best_recon:.4g}; the band is {LIMITS.overfit_rise:.0%} above it"
+    rise = facts.limits.overfit_rise
+    worse = facts.best_recon + rise * abs(facts.best_recon)
+    label = f"best on the probe {facts.best_recon:.4g}; the band is {rise:.0%} above it"
     return [Guide(label, facts.best_recon, worse, tone="good"), Guide("", facts.best_recon)]
 
 
@@ -105,8 +107,8 @@ def _majority(facts: Facts) -> list[Guide]:
     return [Guide(f"majority share {share:.3g}", share)]
 
 
-def _reliance(_facts: Facts) -> list[Guide]:
-    limit = LIMITS.decoder_reliance
+def _reliance(facts: Facts) -> list[Guide]:
+    limit = facts.limits.decoder_reliance
     return [Guide(f"ignores the latent below {limit:.0%}", limit, tone="limit")]
 
 
@@ -116,10 +118,10 @@ LOSS: tuple[Role, Role] = ("training", "validation")
 POSTERIOR = (
     Panel(
         "kl", BOTH, scale="log", guides=_kl_guides, beside=(("probe", "mi_gauss", "information"),),
-        guide_text=f"The information is a part of the KL, so its curve lies below; the rest of the KL says nothing about the patient. "
-        f"How large a healthy KL is depends on beta and on the number of dimensions; free bits let it rise, without a price, to "
-        f"their floor times the dimensions. "
-        f"The verdict looks at the information (collapse below {LIMITS.information_nats:g} nats) and at active units.",
+        guide_text="The information is a part of the KL, so its curve lies below; the rest of the KL says nothing about the patient. "
+        "How large a healthy KL is depends on beta and on the number of dimensions; free bits let it rise, without a price, to "
+        "their floor times the dimensions. "
+        "The verdict looks at the information (collapse below the limit that is drawn) and at active units.",
     ),
     Panel(
         "posterior_variance", BOTH, guides=_variance_guides, include=lambda _facts: [0.0, 1.0],
@@ -128,7 +130,7 @@ POSTERIOR = (
     Panel(
         "active_units", BOTH, guides=_active_guides, include=lambda facts: [0.0, facts.latent_dims or 1.0],
         guide_text=f"A unit is active when the variance of its mean over patients, relative to its prior, exceeds "
-        f"{LIMITS.active_variance:g}.",
+        f"{Thresholds.active_variance:g}.",
     ),
     Panel(
         "recon", BOTH, guides=_best,
@@ -189,6 +191,10 @@ class Source(Protocol):
         """Evaluations of the probe set."""
 
     @property
+    def limits(self) -> Thresholds:
+        """What its verdicts are found with."""
+
+    @property
     def configuration(self) -> Mapping[str, Any]:
         """The options of the run, empty where nothing is known of them."""
 
@@ -241,7 +247,7 @@ def facts(source: Source) -> Facts:
     dims = source.latest("probe", "latent_dims")
     _, recon = source.series("probe", "recon")
     best = float(np.nanmin(recon)) if np.isfinite(recon).any() else None
-    return Facts(dims, source.latest("validation", "positives"), _free_bits(source, dims), best)
+    return Facts(source.limits, dims, source.latest("validation", "positives"), _free_bits(source, dims), best)
 
 
 def _free_bits(source: Source, dims: float | None) -> float | None:

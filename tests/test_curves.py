@@ -1,5 +1,6 @@
 """`curves`: pictures with what the dashboard's charts hold, the report in words, and what is not there named."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 import matplotlib as mpl
@@ -15,10 +16,13 @@ from backend.curves import SHEETS
 from backend.curves_source import PlainSource, source_of_run, training_curves
 from backend.plots import STYLE, draw
 from dashboard.runs.loading import RunLog
+from shared.collapse import PRESETS
 from shared.drawing import COLOURS
 from shared.layout import RunLayout
-from shared.panels import POSTERIOR, content
-from shared.schema import RunState
+from shared.panels import DECODER, POSTERIOR, content
+from shared.reader import read_record
+from shared.schema import RunInfo, RunState
+from shared.writer import write_record
 from tests.run_factory import make_run
 
 REPORT = "collapse_analysis.txt"
@@ -64,6 +68,20 @@ def test_a_picture_holds_what_the_page_holds(tmp_path: Path) -> None:
             assert (mine.label, mine.role, mine.dashed) == (yours.label, yours.role, yours.dashed)
             np.testing.assert_array_equal(mine.x, yours.x)
             np.testing.assert_array_equal(mine.y, yours.y)
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_the_limits_are_those_the_run_is_judged_with(tmp_path: Path, kept: bool) -> None:
+    run = make_run(tmp_path, "a", collapse=True)
+    info = read_record(run.run_json, RunInfo)
+    info.config["monitor"]["sensitivity"] = "strict"
+    info.detector = {**asdict(PRESETS["strict"]), "decoder_reliance": 0.005} if kept else None
+    write_record(run.run_json, info)
+    reliance = "ignores the latent below 0%" if kept else "ignores the latent below 1%"
+    for source in (source_of_run(run), RunLog(run).snapshot(1)):
+        words = [guide.label for panel in (*POSTERIOR, *DECODER) for guide in content(source, panel).guides]
+        assert "carries nothing below 0.05" in words and reliance in words
+        assert [word for word in words if word.endswith("the band is 5% above it")]
 
 
 def test_limits_marks_and_colours_are_drawn(tmp_path: Path) -> None:

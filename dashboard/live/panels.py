@@ -14,7 +14,6 @@ from shared.panels import (
     CATALOGUE,
     DECODER,
     LABELS,
-    LIMITS,
     LOSS,
     LOSSES,
     OUTCOME,
@@ -29,7 +28,7 @@ from shared.panels import (
 )  # fmt: skip
 
 __all__ = [
-    "BOTH", "CATALOGUE", "DECODER", "LABELS", "LIMITS", "LOSS", "LOSSES", "OUTCOME", "PACE", "POSTERIOR", "Facts", "Guides", "Panel", "View",
+    "BOTH", "CATALOGUE", "DECODER", "LABELS", "LOSS", "LOSSES", "OUTCOME", "PACE", "POSTERIOR", "Facts", "Guides", "Panel", "View",
     "content", "facts", "figure", "latest", "marks", "series", "smoothed",
 ]  # fmt: skip
 

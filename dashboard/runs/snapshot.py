@@ -7,10 +7,11 @@ from typing import Any, TypeVar
 import numpy as np
 
 from dashboard.runs.curves import NonFinite, SeriesView
-from shared.collapse import Verdict
+from shared.collapse import Thresholds, Verdict
 from shared.drawing import Role
 from shared.reader import RunStatus
 from shared.series import Series, of_rows
+from shared.verdicts import limits_of
 
 T = TypeVar("T")
 KEPT = 128
@@ -49,6 +50,11 @@ class Snapshot:
         evaluated = [rows[-1]["step"] if rows else 0 for rows in (self.probes, self.validations)]
         verdicts = len(self.past), len(self.verdicts), max((verdict.began or 0 for verdict in self.verdicts), default=0)
         return "-".join(map(str, (self.generation, self.last_step, *evaluated, *verdicts)))
+
+    @property
+    def limits(self) -> Thresholds:
+        """What its verdicts are found with."""
+        return limits_of(self.status.info) if self.status.info else Thresholds()
 
     @property
     def configuration(self) -> Mapping[str, Any]:
