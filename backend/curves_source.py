@@ -19,6 +19,7 @@ from shared.reader import JsonlTail, each_row, read_record
 from shared.schema import RunInfo
 from shared.series import Series, of_rows
 from shared.verdicts import VerdictLog, limits_of
+from shared.writer import warn_on_stderr
 
 T = TypeVar("T")
 KEPT = 20_000
@@ -95,9 +96,8 @@ def source_of_run(
         names = dict.fromkeys(chain.from_iterable((*row, *nonfinite_names(row)) for row in own))
         curves |= {(role, name): series for name in names if len((series := of_rows(own, name))[0])}
     log = VerdictLog()
-    for event in each_row(layout.events):
-        if event.get("kind") == "verdict":
-            log.add(event["data"])
+    for problem in filter(None, map(log.take, each_row(layout.events))):
+        warn_on_stderr(f"{layout.events}: {problem}; it is left out")
     try:
         info = read_record(layout.run_json, RunInfo)
         config, limits = info.config, limits_of(info)

@@ -101,9 +101,7 @@ def _diagnose_imported(layout: RunLayout, info: RunInfo) -> Diagnosis:
     """What the scalars of its log showed when they were imported: rows that hold scalars alone cannot be judged like a probe's."""
     assert info.imported is not None
     told, status, steps = VerdictLog(), read_status(layout), 0
-    for event in each_row(layout.events):
-        if event.get("kind") == "verdict":
-            told.add(event["data"])
+    damaged = [f"events.jsonl: {problem}." for event in each_row(layout.events) if (problem := told.take(event))]
     figures: dict[str, float] = {}
     for row in each_row(layout.metrics):
         steps = int(row["step"])
@@ -113,7 +111,7 @@ def _diagnose_imported(layout: RunLayout, info: RunInfo) -> Diagnosis:
         source=str(layout.root), kind="run", state=status.health.value, step=steps, verdicts=told.verdicts(info.config),
         past=[v for v in told.past if v.severity in ("alarm", "warning")], figures=figures,
         unjudged=unjudged(Tags(tags, ()), mean_over), tags=dict(tags),
-        notes=[f"Imported from the TensorBoard log {info.imported.path}; judged as it was imported, by its scalars."],
+        notes=[f"Imported from the TensorBoard log {info.imported.path}; judged as it was imported, by its scalars.", *damaged],
     )  # fmt: skip
 
 
@@ -132,7 +130,7 @@ def _forecast(layout: RunLayout, info: RunInfo, last: Mapping[str, Any]) -> str 
     made = forecast(last, schedule, floor=Floor.of(info.config))
     if made is not None:
         return made.sentence
-    told = [event for event in each_row(layout.events) if event.get("kind") == "forecast"]
+    told = [event for event in each_row(layout.events) if event.get("kind") == "forecast" and "message" in event]
     before = f" Foretold at step {told[-1]['step']:,}: {told[-1]['message']}" if told else ""
     return f"None. {unforeseen(last, schedule)}{before}"
 

@@ -8,7 +8,7 @@ import orjson
 
 from backend.recorder import RunRecorder
 from shared.collapse import COLLAPSES, Verdict
-from shared.forecast import Floor, Forecast, forecast
+from shared.forecast import Floor, forecast
 from shared.reader import each_row
 from shared.schedule import BetaSchedule
 from shared.verdicts import VerdictLog, limits_of, replay_run, said, verdict_data
@@ -29,13 +29,10 @@ class Judging:
         recorder.save_info()
         self.detector = replay_run(recorder.layout)
         self.log = VerdictLog()
-        self.forecast: Forecast | None = None
-        """What was foretold last."""
         for event in each_row(recorder.layout.events):
-            if event.get("kind") == "verdict":
-                self.log.add(event["data"])
-            elif event.get("kind") == "forecast":
-                self.forecast = Forecast.of_event(event["data"])
+            self.log.take(event)
+        self.forecast = self.log.forecast
+        """What was foretold last."""
         self.alarm_step: int | None = min((v.seen for v in self._alarms() if v.seen is not None), default=None)
         """The first step at which a verdict was an alarm."""
 

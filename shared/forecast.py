@@ -1,4 +1,4 @@
-"""How many latent units will carry information at the largest beta, before it is reached. Linear theory, numpy only.
+"""How many latent units will carry information at the largest beta, before it is reached. Linear theory, in numpy.
 
 A linear VAE with decoder variance sigma2 keeps a direction of the data alive where its variance lambda exceeds
 tau = beta * sigma2, with 1/2 log(lambda / tau) nats and Var(mu) = 1 - tau / lambda (Lucas et al. 2019; Rolinek et al. 2019).
@@ -15,8 +15,10 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
+from pydantic import TypeAdapter
 
 from shared.schedule import BetaSchedule
+from shared.schema import checked
 
 ALIVE = 0.99
 """tau / lambda below which a unit counts as active: Var(mu) above 0.01."""
@@ -78,9 +80,9 @@ class Forecast:
     floor: Floor
 
     @classmethod
-    def of_event(cls, data: Mapping[str, Any]) -> Self:
-        """From the `data` of a forecast event."""
-        return cls(**{**data, "floor": Floor(**data["floor"])})
+    def of_event(cls, data: object) -> Self:
+        """From the `data` of a forecast event. Raises InputError, which names the field."""
+        return checked(TypeAdapter(cls), data)
 
     @property
     def held(self) -> int:

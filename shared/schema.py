@@ -2,16 +2,32 @@
 
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from shared.errors import InputError
 from shared.layout import SCHEMA_VERSION
+
+T = TypeVar("T")
 
 
 def now() -> datetime:
     """The current time in UTC; every time in a run directory is UTC and ISO 8601."""
     return datetime.now(UTC)
+
+
+def checked(kind: TypeAdapter[T], data: object) -> T:
+    """What was read, as a value of that type; fields that it does not know are left out.
+
+    Raises:
+        InputError: names the first field that is missing or wrong.
+    """
+    try:
+        return kind.validate_python(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InputError(f"{'.'.join(map(str, first['loc'])) or 'data'}: {first['msg']}") from error
 
 
 class Record(BaseModel):

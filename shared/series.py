@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from shared.probes import nonfinite_names
+
 Series = tuple[np.ndarray, np.ndarray]
 """Steps and values, [N] each."""
 
@@ -21,6 +23,6 @@ def of_column(steps: np.ndarray, values: np.ndarray | None, nonfinite: Sequence[
 
 def of_rows(rows: Sequence[Mapping[str, Any]], name: str) -> Series:
     """A metric of evaluations."""
-    known = [row for row in rows if isinstance(row.get(name), int | float) or name in (row.get("nonfinite") or ())]
-    values = [row[name] if row.get(name) is not None else np.nan for row in known]
+    known = [row for row in rows if isinstance(row.get(name), int | float) or name in nonfinite_names(row)]
+    values = [row[name] if isinstance(row.get(name), int | float) else np.nan for row in known]
     return np.array([row["step"] for row in known], float), np.array(values, float)

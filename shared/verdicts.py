@@ -4,13 +4,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from pydantic import TypeAdapter
 
 from shared.collapse import PRESETS, SEVERITIES, Sensitivity, Thresholds, Verdict
 from shared.detector import NOTHING_YET, Detector, replay
+from shared.errors import InputError
+from shared.forecast import Forecast
 from shared.layout import RunLayout
 from shared.reader import each_row, read_record
-from shared.schema import RunInfo
+from shared.schema import RunInfo, checked
 
 FINETUNE = Verdict(
     "off", "info", "No posterior to watch", "Fine-tuning trains the classifier alone, on a frozen posterior: look at AUROC and AUPRC."
@@ -21,6 +25,7 @@ MONITOR_OFF = Verdict(
 BACKGROUND = frozenset({"healthy", "insufficient", "off"})
 """Kinds that say how a run stands where nothing else is to be said; one takes the place of another."""
 Subject = tuple[str, int | None]
+CHECK = TypeAdapter(Verdict)
 
 
 def limits_of(info: RunInfo, sensitivity: Sensitivity | None = None) -> Thresholds:
@@ -53,15 +58,28 @@ def diagnose_run(layout: RunLayout, sensitivity: Sensitivity | None = None) -> l
 
 
 class VerdictLog:
-    """Folds the verdict events of a run, in their order, into what holds and what is past."""
+    """Folds the events of a run, in their order, into what holds and what is past, and what was foretold last."""
 
     def __init__(self) -> None:
         self.open: dict[Subject, Verdict] = {}
         self.past: list[Verdict] = []
         self.background: Verdict | None = None
+        self.forecast: Forecast | None = None
 
-    def add(self, data: Mapping[str, Any]) -> None:
-        """Take in the `data` of one verdict event."""
+    def take(self, event: Mapping[str, Any]) -> str | None:
+        """Take in one row of an events.jsonl, of whatever kind; returns why it cannot be read, or None. Any program may have written it."""
+        kind, data = event.get("kind"), event.get("data")
+        try:
+            if kind == "verdict":
+                self.add(data)
+            elif kind == "forecast":
+                self.forecast = Forecast.of_event(data)
+        except InputError as error:
+            return f"the {kind} at step {event['step']:,} cannot be read ({error})"
+        return None
+
+    def add(self, data: object) -> None:
+        """Take in the `data` of one verdict event. Raises InputError like `verdict_of`."""
         verdict = verdict_of(data)
         if verdict.kind in BACKGROUND:
             self.background = verdict
@@ -101,8 +119,7 @@ def read_verdicts(events: Iterable[Mapping[str, Any]], config: Mapping[str, Any]
     """What the trainer last said of a run, from rows of its events.jsonl: the most serious first, at least one."""
     log = VerdictLog()
     for event in events:
-        if event.get("kind") == "verdict":
-            log.add(event["data"])
+        log.take(event)
     return log.verdicts(config)
 
 
@@ -118,11 +135,19 @@ def said(verdict: Verdict) -> str:
     return f"{verdict.title}{over}"
 
 
-def verdict_of(data: Mapping[str, Any]) -> Verdict:
-    """The verdict in the `data` of an event; fields of another release are left out."""
-    known = {field.name for field in fields(Verdict)} - {"kind"}
-    kept = {name: tuple(value) if isinstance(value, list) else value for name, value in data.items() if name in known}
-    return Verdict(kind=data["verdict"], **({"severity": "info", "title": data["verdict"], "detail": ""} | kept))
+def verdict_of(data: object) -> Verdict:
+    """The verdict in the `data` of an event; fields of another release are left out.
+
+    Raises:
+        InputError: a field is missing or wrong; the message names it.
+    """
+    if not isinstance(data, Mapping) or not isinstance(data.get("verdict"), str):
+        raise InputError("verdict: its kind is not given")
+    known = {"severity": "info", "title": data["verdict"], "detail": ""} | dict(data) | {"kind": data["verdict"]}
+    for name in ("evidence", "thresholds"):  # JSON has no NaN: such a figure is null
+        if isinstance(known.get(name), Mapping):
+            known[name] = {key: value for key, value in known[name].items() if value is not None}
+    return checked(CHECK, known)
 
 
 def unwatched(config: Mapping[str, Any]) -> Verdict | None:
@@ -133,12 +158,12 @@ def unwatched(config: Mapping[str, Any]) -> Verdict | None:
 
 
 def nonfinite_steps(rows: pd.DataFrame) -> dict[str, list[int]]:
-    """Metric to the steps at which it was NaN or infinite, from rows of a step log."""
+    """Metric to the steps at which it was NaN or infinite, from rows of a step log. What is no list of names says nothing."""
     found: dict[str, list[int]] = {}
     if "nonfinite" in rows:
         marked = rows[rows["nonfinite"].notna()]
         for step, names in zip(marked["step"], marked["nonfinite"], strict=True):
-            for name in names:
+            for name in names if isinstance(names, list | tuple | np.ndarray) else ():
                 found.setdefault(str(name), []).append(int(step))
     return found
 

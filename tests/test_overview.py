@@ -173,7 +173,7 @@ def test_damaged_runs_are_rows_that_say_why(tmp_path: Path) -> None:
     _, answer = rows(Summaries(tmp_path), Colours(tmp_path))
     found = {row["name"]: row for row in answer["rows"]}
     assert found["broken-json"]["state"] == "broken" and "not valid JSON" in found["broken-json"]["reason"]
-    assert "a verdict in it cannot be read" in found["odd-verdict"]["reason"]
+    assert "events.jsonl: the verdict at step 1 cannot be read (began: " in found["odd-verdict"]["reason"]
     assert "notes.json: field tags" in found["odd-notes"]["reason"] and found["odd-notes"]["tags"] == []
 
 

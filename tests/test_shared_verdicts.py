@@ -4,22 +4,29 @@ import math
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
+from backend.curves_source import source_of_run
 from backend.judging import Judging
 from backend.recorder import RunRecorder
 from dashboard.charts import Look
+from dashboard.compare.choice import load
+from dashboard.compare.export import stream
 from dashboard.live.header import header
 from dashboard.live.panels import DECODER, POSTERIOR, figure
 from dashboard.overview.summaries import Summaries
-from dashboard.runs.loading import RunLog
+from dashboard.runs.colours import Colours
+from dashboard.runs.loading import RunLog, Store
 from dashboard.runs.verdicts import verdicts
+from dashboard.widgets import event_table
 from shared.collapse import PRESETS, Verdict
 from shared.config import build_config
 from shared.layout import RunLayout
 from shared.reader import JsonlTail, read_record
 from shared.schema import RunInfo, RunState
 from shared.verdicts import diagnose_run, limits_of, replay_run, unwatched, verdict_data, verdict_of
+from tests.run_factory import make_run
 
 PROBE = {"kl": 5.0, "mi_gauss": 4.0, "active_units": 40, "decoder_reliance": 0.8, "patients": 256, "latent_dims": 64}
 DEAD = {**PROBE, "kl": 0.02, "mi_gauss": 0.01, "active_units": 0}
@@ -166,3 +173,62 @@ def test_a_run_without_a_posterior_to_watch_says_so(tmp_path: Path, options: dic
 
 def test_odd_configurations() -> None:
     assert unwatched({"trainer": "x"}) is None
+
+
+GOOD = verdict_data(Verdict("collapse", "alarm", "Posterior collapse", "0 of 64", 1, evidence={"kl": 1.0}, dims=(3,)))
+FORETOLD = {
+    "step": 1,
+    "beta_now": 0.1,
+    "beta": 0.5,
+    "reached_at": 9000,
+    "units": 3,
+    "nats": 2.0,
+    "of": 64,
+    "floor": {"nats": 0.0},
+}
+NO_FORECAST = [None, "x", {}, {**FORETOLD, "floor": 3}, {**FORETOLD, "reached_at": "soon"}, {**FORETOLD, "beta": None}]
+NO_VERDICT = [
+    None, [], {}, {"verdict": 3}, *({**GOOD, name: wrong} for name, wrong in (
+        ("severity", "panic"), ("title", 5), ("detail", None), ("began", "soon"), ("ended", []), ("level", [1]), ("dims", 7),
+        ("dims", ["a"]), ("evidence", [1]), ("evidence", {"kl": "much"}), ("thresholds", {"kl": {}}), ("remedies", [1]), ("advice", {}),
+    )),
+]  # fmt: skip
+
+
+def add_events(layout: RunLayout, *rows: dict[str, Any]) -> None:
+    with layout.events.open("ab") as file:
+        file.writelines(orjson.dumps({"schema_version": 1, "step": 1, **row}) + b"\n" for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("kind", "data"),
+    [*(("verdict", data) for data in NO_VERDICT), *(("forecast", data) for data in NO_FORECAST)],
+)
+def test_a_damaged_event_costs_only_itself(tmp_path: Path, kind: str, data: Any) -> None:
+    layout = make_run(tmp_path, "run", steps=40)
+    bare = {} if data is None else {"data": data}
+    last = {"kind": "verdict", "data": {**GOOD, "evidence": {"kl": None}}}
+    add_events(layout, {"kind": "forecast", "data": FORETOLD}, {"kind": kind, **bare}, last)
+    snapshot = RunLog(layout).snapshot(1)
+    assert snapshot.verdicts[0].kind == "collapse" and snapshot.verdicts[0].evidence == {}
+    assert [problem for problem in snapshot.problems if f"events.jsonl: the {kind} at step 1 cannot be read (" in problem]
+    shown = header(snapshot)
+    assert "Posterior collapse" in shown and "reached at step 9,000, 3 of 64 units will remain" in shown
+    assert len(snapshot.events) == 5 and event_table(snapshot.events)
+    assert load(["run"], Store(tmp_path, lambda _name: 1), Colours(tmp_path)).runs[0].snapshot.verdicts == snapshot.verdicts
+    listed = Summaries(tmp_path).all()[0]
+    assert listed.verdict == snapshot.verdicts[0] and f"the {kind} at step 1" in str(listed.status.reason)
+    assert list(source_of_run(layout).verdicts) == snapshot.verdicts, "nor the report"
+
+
+@pytest.mark.parametrize("names", [5, "loss", {"loss": 1}, [None], True])
+def test_names_of_what_was_not_finite_that_are_no_list(tmp_path: Path, names: Any) -> None:
+    layout = make_run(tmp_path, "run", steps=3)
+    row = {"v": 1, "step": 4, "loss": 1.0, "kind": "probe", "kl": 2.0, "nonfinite": names}
+    for path in (layout.metrics, layout.evaluations):
+        with path.open("ab") as file:
+            file.write(orjson.dumps(row) + b"\n")
+    snapshot = RunLog(layout).snapshot(1)
+    assert snapshot.last_step == 4 and snapshot.series("training", "loss")[0].tolist() == [1, 2, 3, 4]
+    assert snapshot.series("probe", "kl")[1].tolist() == [2.0] and not snapshot.problems
+    assert b"".join(stream([layout], [("probe", "kl")], "csv")).count(b"\n") == 2

@@ -20,6 +20,7 @@ from dashboard.charts import Role
 from dashboard.compare.view import MOST_RUNS, Ref, View
 from dashboard.runs.loading import resolve_run
 from shared.layout import SCHEMA_VERSION, RunLayout
+from shared.probes import nonfinite_names
 from shared.reader import each_row
 
 PATH = "/compare-export"
@@ -108,7 +109,7 @@ def _long(run: str, rows: list[dict[str, Any]], role: Role, names: Sequence[str]
         step = row["step"]
         epoch, time = places.get(step, (None, None))
         epoch, time = row.get("epoch", epoch), row.get("time", time)
-        bad = row.get("nonfinite") or ()
+        bad = nonfinite_names(row)
         for name in names:
             value = row.get(name)
             if isinstance(value, int | float) or name in bad:

@@ -128,8 +128,8 @@ def _about(status: RunStatus) -> Html:
 
 def _forecast(snapshot: Snapshot) -> list[str]:
     """What was foretold last, as long as it is still to come."""
-    made = next((event for event in reversed(snapshot.events) if event.get("kind") == "forecast"), None)
-    return [made["message"]] if made is not None and _step(snapshot) < made["data"]["reached_at"] else []
+    made = snapshot.forecast
+    return [made.sentence] if made is not None and _step(snapshot) < made.reached_at else []
 
 
 def _banners(snapshot: Snapshot) -> Html:

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from dashboard.overview.notes import read_notes
-from shared.collapse import SEVERITIES, Verdict
+from shared.collapse import Verdict
 from shared.errors import InputError
 from shared.layout import RunLayout
 from shared.reader import Health, JsonlTail, RunStatus, read_status
@@ -150,6 +150,7 @@ class RunLogs:
         self._evaluations, self._events = JsonlTail(layout.evaluations), JsonlTail(layout.events)
         self._forget_evaluations()
         self._verdicts = VerdictLog()
+        self._damaged: str | None = None
         self.unreadable: str | None = None
 
     def _forget_evaluations(self) -> None:
@@ -168,16 +169,15 @@ class RunLogs:
         except OSError as error:
             self.unreadable = f"{Path(error.filename).name}: {error.strerror}"
             return
-        self.unreadable = None
         if self._evaluations.restarted:
             self._forget_evaluations()
         for row in rows:
             self._take(row)
         if self._events.restarted:
-            self._verdicts = VerdictLog()
+            self._verdicts, self._damaged = VerdictLog(), None
         for event in events:
-            if event.get("kind") == "verdict":
-                self._judge(event.get("data"))
+            self._damaged = self._verdicts.take(event) or self._damaged
+        self.unreadable = f"events.jsonl: {self._damaged}" if self._damaged else None
 
     def _take(self, row: Mapping[str, Any]) -> None:
         if row.get("kind") == "validation":
@@ -187,24 +187,6 @@ class RunLogs:
         elif row.get("kind") == "probe":
             self.active_units = _number(row, "active_units", self.active_units)
             self.latent_dims = _number(row, "latent_dims", self.latent_dims)
-
-    def _judge(self, data: Any) -> None:
-        """One damaged event must not take the list of all runs with it."""
-        if _is_verdict(data):
-            self._verdicts.add(data)
-        else:
-            self.unreadable = "events.jsonl: a verdict in it cannot be read"
-
-
-def _is_verdict(data: Any) -> bool:
-    if not isinstance(data, dict) or data.get("severity", "info") not in SEVERITIES:
-        return False
-    texts = [data.get(name, "") for name in ("title", "detail")]
-    return (
-        isinstance(data.get("verdict"), str)
-        and all(isinstance(text, str) for text in texts)
-        and all(isinstance(data.get(name), int | None) for name in ("began", "level"))
-    )
 
 
 def _number(row: Mapping[str, Any], name: str, before: float | None) -> float | None:

@@ -131,6 +131,8 @@ class RunLog:
         self._dimensions = Dimensions()
         self._event_rows: list[dict[str, Any]] = []
         self._verdicts = VerdictLog()
+        self._damaged: list[str] = []
+        """Events that cannot be read."""
         self._snapshot: Snapshot | None = None
 
     @property
@@ -180,10 +182,9 @@ class RunLog:
     def _read_events(self) -> None:
         new = self._events.read()
         if self._events.restarted:
-            self._event_rows, self._verdicts = [], VerdictLog()
-        for event in new:
-            if event.get("kind") == "verdict":
-                self._verdicts.add(event["data"])
+            self._event_rows, self._verdicts, self._damaged = [], VerdictLog(), []
+        found = (self._verdicts.take(event) for event in new)
+        self._damaged += [f"{self.layout.events.name}: {problem}" for problem in found if problem]
         self._event_rows = (self._event_rows + new)[-MAX_EVENTS:]
 
     def _freeze(self, revision: int, unreadable: list[str]) -> Snapshot:
@@ -203,5 +204,8 @@ class RunLog:
             events=self._event_rows,
             verdicts=self._verdicts.verdicts(status.info.config if status.info else {}),
             past=list(self._verdicts.past),
-            problems=unreadable + [problem for tail in tails for problem in tail.problems[-MAX_PROBLEMS:]],
+            forecast=self._verdicts.forecast,
+            problems=unreadable
+            + self._damaged[-MAX_PROBLEMS:]
+            + [problem for tail in tails for problem in tail.problems[-MAX_PROBLEMS:]],
         )

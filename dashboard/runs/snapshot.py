@@ -9,6 +9,7 @@ import numpy as np
 from dashboard.runs.curves import NonFinite, SeriesView
 from shared.collapse import Thresholds, Verdict
 from shared.drawing import Role
+from shared.forecast import Forecast
 from shared.reader import RunStatus
 from shared.series import Series, of_rows
 from shared.verdicts import limits_of
@@ -41,6 +42,8 @@ class Snapshot:
     """What holds, the most serious first: at least one."""
     past: list[Verdict]
     """What has ended."""
+    forecast: Forecast | None
+    """What was foretold last."""
     problems: list[str]
     drawn: dict[Any, tuple[Any]] = field(default_factory=dict)
 
