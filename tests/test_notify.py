@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from dashboard.notify.memory import FILE
 from dashboard.notify.notice import Notice
-from dashboard.notify.send import Way
+from dashboard.notify.send import DeliveryError, Way
 from dashboard.notify.watch import Bell
 from shared.collapse import Verdict
 from shared.layout import RunLayout
