@@ -9,11 +9,12 @@ import pytest
 
 from dashboard.charts import Look
 from dashboard.compare.cards import chart
-from dashboard.compare.choice import choose
+from dashboard.compare.choice import choose, listed
 from dashboard.compare.config import Difference, differing, groups, value_text
 from dashboard.compare.curves import Group, averaged, clock, elapsed, left_out, lines, onset, smoothed
 from dashboard.compare.figures import packed
 from dashboard.compare.view import MOST_RUNS, View
+from dashboard.overview.entries import RunEntry
 from dashboard.overview.summaries import Summaries
 from dashboard.runs import curves as running
 from shared.schema import RunState
@@ -198,6 +199,15 @@ def test_numbers_travel_exactly_or_short() -> None:
     assert packed(np.array([1.0, 3_000_000.0]))["dtype"] == "i4" and packed(np.array([0.5, np.nan]))["dtype"] == "f4"
     assert unpacked(packed(np.array([1.0, 3_000_001.0]))).tolist() == [1, 3_000_001]
     assert packed(np.empty(0))["bdata"] == ""
+
+
+def test_only_a_filter_waits_for_the_logs_of_all_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_run(tmp_path, "a", steps=10)
+    read: list[Path] = []
+    monkeypatch.setattr(RunEntry, "read_logs", lambda entry: read.append(entry.layout.root))
+    summaries = Summaries(tmp_path)
+    assert choose(View(), listed(View(), summaries)).names == ("a",) and summaries.names() == ["a"] and not read
+    assert len(listed(View(filter="auroc>0.5"), summaries)) == 1 and read
 
 
 def test_which_runs_are_compared(tmp_path: Path) -> None:

@@ -82,7 +82,7 @@ def wait_for_first_run() -> None:
     """No run at all: say how to start one, and go on when one appears."""
     hub = service()
     listen("first", seen=hub.revisions.current(""))
-    if hub.summaries.all():
+    if hub.summaries.names():
         st.rerun()
     st.html(landing(hub.runs))
 

@@ -10,7 +10,7 @@ import streamlit as st
 from dashboard.charts import Look
 from dashboard.compare import controls
 from dashboard.compare.cards import Made, chart, relations, scatter_axes
-from dashboard.compare.choice import Choice, Loaded, choose, load
+from dashboard.compare.choice import Choice, Loaded, choose, listed, load
 from dashboard.compare.config import Difference, differing, groups
 from dashboard.compare.export import PATH as EXPORT
 from dashboard.compare.figures import to_json
@@ -155,7 +155,7 @@ def follow(choice: Choice, view: View) -> None:
     """Run the page again when the filter finds other runs than are drawn: a new one, or one whose figures came to match."""
     hub = service()
     listen("filter", seen=hub.revisions.current(LIST), every_ms=5000)
-    if choose(view, hub.summaries.all()).names != choice.names:
+    if choose(view, listed(view, hub.summaries)).names != choice.names:
         st.rerun()
 
 
@@ -164,7 +164,8 @@ def waiting(runs: int) -> None:
     """No run at all, or none with a log: goes on by itself when one appears."""
     hub = service()
     listen("first", seen=hub.revisions.current(LIST), every_ms=1000)
-    if len(hub.summaries.all()) != runs or choose(View(), hub.summaries.all()).names:
+    found = listed(View(), hub.summaries)
+    if len(found) != runs or choose(View(), found).names:
         st.rerun()
     st.html(
         landing(hub.runs) if not runs else empty("No run has logged a step yet", "Charts appear by themselves when one does.")
@@ -174,8 +175,8 @@ def waiting(runs: int) -> None:
 def main() -> None:
     """The page."""
     highlighting()
-    runs = service().summaries.all()
     view = controls.current()
+    runs = listed(view, service().summaries)
     choice = choose(view, runs)
     if choice.newest:
         st.session_state["compare-suggested"] = choice.names

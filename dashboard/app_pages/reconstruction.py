@@ -43,7 +43,7 @@ def follow_list() -> None:
     """No run at all: go on when one appears."""
     hub = service()
     listen("first", seen=hub.revisions.current(""))
-    if hub.summaries.all():
+    if hub.summaries.names():
         st.rerun()
     st.html(landing(hub.runs))
 

@@ -113,7 +113,7 @@ def compare_with(run: str, chosen: str, look: Look) -> None:
 
 def _choose(run: str, chosen: str, other: str) -> Checkpoint | None:
     """Select boxes for b; the address says what they show."""
-    names = [summary.name for summary in service().summaries.all()]
+    names = service().summaries.names()
     found = folder_of(other)
     files = [one.name for one in found[1].checkpoints if one.identity and (other, one.name) != (run, chosen)] if found else []
     against = address().get("against")

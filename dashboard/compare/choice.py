@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from dashboard.compare.curves import Drawn
 from dashboard.compare.filter import candidate, matching
 from dashboard.compare.view import MOST_RUNS, NEWEST, View
-from dashboard.overview.summaries import RunSummary
+from dashboard.overview.summaries import RunSummary, Summaries
 from dashboard.runs.colours import Colours
 from dashboard.runs.loading import Store
 from shared.errors import InputError
@@ -44,6 +44,11 @@ def choose(view: View, runs: Sequence[RunSummary]) -> Choice:
         return Choice(tuple(names[:MOST_RUNS]), by_filter, beyond=max(len(names) - MOST_RUNS, 0), problem=problem)
     started = [run.name for run in runs if run.step > 0 and run.status.health is not Health.BROKEN and not run.notes.archived]
     return Choice(tuple(started[:NEWEST]), newest=True)
+
+
+def listed(view: View, summaries: Summaries) -> list[RunSummary]:
+    """Every run, with all that this view asks of it: only a filter has to wait for logs."""
+    return summaries.all() if view.filter.strip() else summaries.heads()
 
 
 @dataclass(frozen=True)

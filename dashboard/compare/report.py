@@ -15,7 +15,7 @@ from starlette.routing import Route
 
 from dashboard.charts import Look
 from dashboard.compare.cards import Made, chart, relations
-from dashboard.compare.choice import Choice, Loaded, choose, load
+from dashboard.compare.choice import Choice, Loaded, choose, listed, load
 from dashboard.compare.config import Difference, differing, groups
 from dashboard.compare.curves import Drawn
 from dashboard.compare.figures import Figure, to_json
@@ -131,7 +131,7 @@ def report_route(hub: Service) -> Route:
 def _answer(hub: Service) -> Callable[[Request], Response]:
     def send(request: Request) -> Response:
         view = View.of({name: request.query_params.getlist(name) for name in request.query_params})
-        choice = choose(view, hub.summaries.all())
+        choice = choose(view, listed(view, hub.summaries))
         loaded = load(choice.names, hub.store, hub.colours)
         if not loaded.runs:
             return PlainTextResponse("none of the runs in this address can be read; name some with run=NAME", status_code=404)

@@ -67,7 +67,7 @@ def _listed(runs: list[RunSummary], beside: Callable[[RunSummary], str | None]) 
 
 
 def _known_tags() -> list[str]:
-    return sorted({tag for run in service().summaries.all() for tag in run.notes.tags}, key=str.lower)
+    return sorted({tag for run in service().summaries.heads() for tag in run.notes.tags}, key=str.lower)
 
 
 @st.dialog("Tags and note")

@@ -90,12 +90,16 @@ class Summaries:
             self._read(float("inf"))
             return self._sorted()
 
-    def names(self) -> list[str]:
-        """The names of all runs in the same order, without waiting for logs."""
+    def heads(self) -> list[RunSummary]:
+        """Every run in the same order, without waiting for logs: verdict and figures need not be known yet."""
         with self._lock:
             self._look()
             self._read_fresh(float("inf"), logs=False)
-            return [run.name for run in self._sorted()]
+            return self._sorted()
+
+    def names(self) -> list[str]:
+        """The names of all runs in the same order, without waiting for logs."""
+        return [run.name for run in self.heads()]
 
     def is_empty(self) -> bool:
         """Whether there is no run at all; quick, for it reads none."""
