@@ -120,11 +120,17 @@ def why_no_sandbox() -> str | None:
     if os.geteuid() != 0 or not shutil.which("unshare"):
         return "carrying out the steps of a Dockerfile takes root and unshare"
     done = subprocess.run(
-        ["unshare", "-mn", "sh", "-ec", MOUNT + "true"], capture_output=True, text=True, check=False, env=_with({})
+        ["unshare", "-mpn", *WITH_CHILDREN, "sh", "-ec", MOUNT + "true"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=_with({}),
     )
     return None if done.returncode == 0 else f"no overlay can be mounted here: {done.stderr.strip()}"
 
 
+WITH_CHILDREN = ("--fork", "--kill-child")
+"""Whatever the script started ends with it, also when it takes too long."""
 MOUNT = """
 base=$(mktemp -d)
 mount -t tmpfs -o mode=755 tmpfs "$base"
@@ -140,9 +146,10 @@ def carry_out(
     script: str, variables: dict[str, str], *, network: bool = True, timeout_s: float = 120
 ) -> subprocess.CompletedProcess[str]:
     """Run a script of the shell in namespaces of its own; `$root` is the view of this machine that it may change."""
-    flags = "-m" if network else "-mn"
+    flags = "-mp" if network else "-mpn"
     return subprocess.run(
-        ["unshare", flags, "sh", "-ec", MOUNT + script], capture_output=True, text=True, check=False, env=_with(variables), timeout=timeout_s
+        ["unshare", flags, *WITH_CHILDREN, "sh", "-ec", MOUNT + script], capture_output=True, text=True, check=False,
+        env=_with(variables), timeout=timeout_s,
     )  # fmt: skip
 
 
