@@ -1,11 +1,14 @@
 """A run, or a TensorBoard log, as charts in files see it (`shared.panels.Source`); of any length, in little memory."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+import pandas as pd
 
 from backend.tensorboard_logs import ScalarLog
 from backend.tensorboard_places import Place
@@ -14,11 +17,12 @@ from shared.decimate import decimate
 from shared.drawing import Role
 from shared.errors import InputError
 from shared.layout import RunLayout
+from shared.panels import Panel, wanted
 from shared.probes import nonfinite_names
 from shared.reader import JsonlTail, each_row, read_record
 from shared.schema import RunInfo
-from shared.series import Series, of_rows
-from shared.verdicts import VerdictLog, limits_of
+from shared.series import Series, of_column, of_rows
+from shared.verdicts import VerdictLog, limits_of, nonfinite_steps
 from shared.writer import warn_on_stderr
 
 T = TypeVar("T")
@@ -82,18 +86,31 @@ class PlainSource:
 
 
 def source_of_run(
-    layout: RunLayout, last: int | None = None, told: Callable[[Iterable[dict[str, Any]]], Iterable[dict[str, Any]]] = iter
+    layout: RunLayout, told: Callable[[Iterable[dict[str, Any]]], Iterable[dict[str, Any]]] = iter
 ) -> PlainSource:
-    """A run as it is now; with `last`, of the step log only so many lines. `told` may watch the lines of the step log go by.
+    """A run as it is now. `told` may watch the lines of the step log go by.
 
     A run.json that cannot be read costs only what it says: the options.
     """
-    lines = each_row(layout.metrics) if last is None else JsonlTail.of_last(layout.metrics, last).read()
-    curves, nonfinite = training_curves(told(lines))
+    return _with_evaluations(layout, *training_curves(told(each_row(layout.metrics))))
+
+
+def recent_source(layout: RunLayout, last: int, panels: Sequence[Panel]) -> PlainSource:
+    """What the charts `panels` ask of a run, from the last so many lines of its step log: fast enough to be called in training."""
+    places = wanted(panels)
+    curves, nonfinite = recent_curves(layout.metrics, last, [name for role, name in places if role == "training"])
+    return _with_evaluations(layout, curves, nonfinite, places)
+
+
+def _with_evaluations(
+    layout: RunLayout, curves: dict[Place, Series], nonfinite: dict[str, int], places: Collection[Place] | None = None
+) -> PlainSource:
+    """The curves of the step log, those of evaluations beside them (of `places` alone, where given), and what is known of the run."""
     rows = list(each_row(layout.evaluations))
     for role in ("probe", "validation"):
         own = [row for row in rows if row.get("kind") == role]
-        names = dict.fromkeys(chain.from_iterable((*row, *nonfinite_names(row)) for row in own))
+        found = chain.from_iterable((*row, *nonfinite_names(row)) for row in own)
+        names = dict.fromkeys(found if places is None else (name for place, name in places if place == role))
         curves |= {(role, name): series for name in names if len((series := of_rows(own, name))[0])}
     log = VerdictLog()
     for problem in filter(None, map(log.take, each_row(layout.events))):
@@ -109,17 +126,32 @@ def source_of_run(
 
 def training_curves(lines: Iterable[Mapping[str, Any]]) -> tuple[dict[Place, Series], dict[str, int]]:
     """Every metric of a step log, and where each was first not finite."""
-    curves: dict[str, Thinned] = {}
+    curves: dict[str, Thinned] = defaultdict(Thinned)
     nonfinite: dict[str, int] = {}
     for row in lines:
         step = row["step"]
         for name, value in row.items():
             if isinstance(value, float | int) and name not in ("v", "step"):
-                curves.setdefault(name, Thinned()).add(step, value)
+                curves[name].add(step, value)
         for name in nonfinite_names(row):
             nonfinite.setdefault(name, step)
-            curves.setdefault(name, Thinned()).add(step, np.nan)
+            curves[name].add(step, np.nan)
     return {("training", name): curve.series for name, curve in curves.items()}, nonfinite
+
+
+def recent_curves(path: Path, last: int, names: Iterable[str]) -> tuple[dict[Place, Series], dict[str, int]]:
+    """Some metrics of the last lines of a step log, as `training_curves` has them."""
+    frame = JsonlTail.of_last(path, last).read_frame()
+    if frame.empty:
+        return {}, {}
+    steps, missing = frame["step"].to_numpy(float), nonfinite_steps(frame)
+    curves: dict[Place, Series] = {}
+    for name in names:
+        values = pd.to_numeric(frame[name], errors="coerce").to_numpy(float) if name in frame else None
+        series = of_column(steps, values, missing.get(name, ()))
+        if len(series[0]):
+            curves["training", name] = series
+    return curves, {name: found[0] for name, found in missing.items()}
 
 
 def source_of_log(

@@ -35,9 +35,9 @@ WIDTH, HEIGHT = 4.6, 3.5
 
 def four_panels(layout: RunLayout, path: Path) -> None:
     """Draw the posterior in the log of a run so far into `path` (PNG). Raises OSError when it cannot be written."""
-    from backend.curves_source import source_of_run
+    from backend.curves_source import recent_source
 
-    chart_sheet(path, layout.root.name, source_of_run(layout, last=LAST_POINTS), POSTERIOR, columns=2)
+    chart_sheet(path, layout.root.name, recent_source(layout, LAST_POINTS, POSTERIOR), POSTERIOR, columns=2)
 
 
 def chart_sheet(

@@ -32,6 +32,7 @@ class Facts:
     """The lowest reconstruction loss of the probe set, in nats per set."""
 
 
+OF_FACTS: set[tuple[Role, str]] = {("probe", "latent_dims"), ("probe", "recon"), ("validation", "positives")}
 Guides = Callable[[Facts], list[Guide]]
 
 
@@ -242,8 +243,14 @@ def content(source: Source, panel: Panel, empty: str | None = None) -> Content:
     )  # fmt: skip
 
 
+def wanted(panels: Sequence[Panel]) -> set[tuple[Role, str]]:
+    """All the series that `content` of these panels asks a source for."""
+    own = {(role, panel.metric) for panel in panels for role in panel.sources}
+    return own | {(role, name) for panel in panels for role, name, _ in panel.beside} | OF_FACTS
+
+
 def facts(source: Source) -> Facts:
-    """The sizes that limits depend on, from the newest rows that have them."""
+    """The sizes that limits depend on, from the newest rows that have them: of `OF_FACTS`."""
     dims = source.latest("probe", "latent_dims")
     _, recon = source.series("probe", "recon")
     best = float(np.nanmin(recon)) if np.isfinite(recon).any() else None

@@ -13,13 +13,13 @@ from torch.utils.tensorboard import SummaryWriter
 
 from backend.__main__ import main
 from backend.curves import SHEETS
-from backend.curves_source import PlainSource, source_of_run, training_curves
+from backend.curves_source import PlainSource, Thinned, recent_source, source_of_run, training_curves
 from backend.plots import STYLE, draw
 from dashboard.runs.loading import RunLog
 from shared.collapse import PRESETS
 from shared.drawing import COLOURS
 from shared.layout import RunLayout
-from shared.panels import DECODER, POSTERIOR, content
+from shared.panels import DECODER, POSTERIOR, content, wanted
 from shared.reader import read_record
 from shared.schema import RunInfo, RunState
 from shared.writer import write_record
@@ -68,6 +68,29 @@ def test_a_picture_holds_what_the_page_holds(tmp_path: Path) -> None:
             assert (mine.label, mine.role, mine.dashed) == (yours.label, yours.role, yours.dashed)
             np.testing.assert_array_equal(mine.x, yours.x)
             np.testing.assert_array_equal(mine.y, yours.y)
+
+
+@pytest.mark.parametrize("collapse", [True, False])
+def test_what_is_drawn_in_training_is_of_the_last_lines_and_no_more_than_is_drawn(tmp_path: Path, collapse: bool) -> None:
+    run = make_run(tmp_path, "a", steps=1000, collapse=collapse, nan_from=900)
+    whole, recent, short = source_of_run(run), recent_source(run, 10**6, POSTERIOR), recent_source(run, 300, POSTERIOR)
+    for panel in POSTERIOR:
+        theirs, ours = content(whole, panel), content(recent, panel)
+        assert (ours.guides, ours.marks, ours.include) == (theirs.guides, theirs.marks, theirs.include)
+        for mine, yours in zip(ours.curves, theirs.curves, strict=True):
+            np.testing.assert_array_equal(mine.x, yours.x)
+            np.testing.assert_array_equal(mine.y, yours.y)
+    assert set(recent.curves) <= wanted(POSTERIOR) < set(whole.curves)
+    assert short.series("training", "kl")[0][0] == 701
+
+
+def test_a_curve_is_made_once_for_each_metric(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[object] = []
+    monkeypatch.setattr(
+        Thinned, "__init__", lambda self: (made.append(self), setattr(self, "_x", []), setattr(self, "_y", []))[0]
+    )
+    training_curves({"step": step, "kl": 1.0, "lr": 0.1} for step in range(1, 100))
+    assert len(made) == 2
 
 
 @pytest.mark.parametrize("kept", [True, False])

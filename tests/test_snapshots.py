@@ -63,8 +63,8 @@ def test_a_picture_reads_only_what_it_draws(tmp_path, monkeypatch):
     run.metrics.write_bytes(b"".join(encode_line(step, {"kl": 1.0}) for step in range(1, 1001)))
     read, original = [], JsonlTail.read_bytes
 
-    def counted(self):
-        data = original(self)
+    def counted(self, limit=None):
+        data = original(self, limit)
         read.append(len(data))
         return data
 
