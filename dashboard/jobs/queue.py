@@ -10,6 +10,7 @@ import importlib.util
 import logging
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -17,14 +18,14 @@ from dashboard.jobs.devices import Devices
 from dashboard.jobs.process import interrupt, kill, launch
 from dashboard.jobs.record import ACTIVE, ANALYSIS, ANY_GPU, CPU, ENDED, KEY, Job, JobFolder, JobState, Process, parse_device
 from dashboard.jobs.schedule import TRAINING, Places, place
-from dashboard.jobs.settle import settle
+from dashboard.jobs.settle import seen_from, settle
 from dashboard.jobs.words import check, check_training, run_named
 from dashboard.runs.watch import Revisions
 from shared.errors import InputError
 from shared.schema import now
 
-LOOK_S = 5.0
-"""Seconds between looks at processes that may have died without a word; only while there are any."""
+LOOK_S = 2.0
+"""Seconds between looks at processes that may have died without a word, or begun a run; only while there are any."""
 GAP_S = 0.2
 REFUSED = "this dashboard starts no programs: restart it with --allow-jobs"
 
@@ -44,11 +45,15 @@ class Jobs:
 
     def all(self) -> tuple[list[Job], list[str]]:
         """Jobs in the order of the queue, and what is wrong with records that cannot be read."""
-        return self.folder.all()
+        jobs, problems = self.folder.all()
+        return [self._seen(job) for job in jobs], problems
 
     def get(self, job: str) -> Job:
         """One job. Raises InputError when there is none of that name, or it cannot be read."""
-        return self.folder.read(job)
+        return self._seen(self.folder.read(job))
+
+    def _seen(self, job: Job) -> Job:
+        return seen_from(self.host, job, self.folder, self.runs)
 
     def message(self) -> dict[str, str | int]:
         """What goes to the pages: a token of the records, and how much each active job has printed."""
@@ -202,18 +207,25 @@ class Jobs:
             raise InputError(REFUSED)
 
     async def run(self, revisions: Revisions) -> None:
-        """Follow the jobs while the server serves: at every change in their folder, and now and then while any is active."""
+        """Follow the jobs while the server serves: at every change of their records, and now and then while any is active.
+
+        What jobs print wakes this too, for pages follow it under the same key; it costs a look at the folder's time then.
+        """
+        active, seen, looked = True, None, 0.0
         with revisions.subscribe(KEY) as changed:
             while True:
                 changed.clear()
-                try:
-                    active = await asyncio.to_thread(self.tick)
-                except OSError as error:  # a full disk, a folder taken away: tried again, and said
-                    log.warning("the queue of jobs cannot go on: %s", error)
-                    active = True
+                token = await asyncio.to_thread(lambda: self.folder.token)
+                if token != seen or (active and time.monotonic() - looked >= LOOK_S):
+                    seen, looked = token, time.monotonic()
+                    try:
+                        active = await asyncio.to_thread(self.tick)
+                    except OSError as error:  # a full disk, a folder taken away: tried again, and said
+                        log.warning("the queue of jobs cannot go on: %s", error)
+                        active = True
                 await asyncio.sleep(GAP_S)
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(changed.wait(), LOOK_S if active else None)
+                    await asyncio.wait_for(changed.wait(), max(looked + LOOK_S - time.monotonic(), 0) if active else None)
 
 
 def _check_device(words: list[str], device: str, numbers: list[int] | None, runs: Path) -> None:

@@ -1,12 +1,14 @@
 """What has become of a job, from what its runner noted and from its processes."""
 
+import contextlib
 import signal
 import socket
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from dashboard.jobs.process import alive
-from dashboard.jobs.record import Job, JobFolder, JobState, Noted, Process
+from dashboard.jobs.record import ACTIVE, Job, JobFolder, JobState, Noted, Process
+from dashboard.runs.loading import resolve_run
 from shared.errors import InputError
 from shared.layout import iter_runs
 from shared.reader import read_record
@@ -25,6 +27,9 @@ MEANINGS = {
     ("diagnose", 5): (JobState.FINISHED, "too little was logged for a verdict"),
 }
 CLOCK_SLACK = timedelta(seconds=2)
+WRITE_A_RUN = ("train", "resume")
+SILENT_AFTER = timedelta(minutes=10)
+"""A job of another machine of which nothing was written for so long is not counted on any more; a training writes every few seconds."""
 
 
 def settle(job: Job, folder: JobFolder, runs: Path) -> bool:
@@ -33,7 +38,7 @@ def settle(job: Job, folder: JobFolder, runs: Path) -> bool:
     noted, ended = folder.noted(job.id, ".process"), folder.noted(job.id, ".exit")
     if noted is not None and noted.pid is not None:
         job.process, job.state = Process(pid=noted.pid, birth=noted.birth), JobState.RUNNING
-        if job.run is None:
+        if job.run is None and job.words[0] in WRITE_A_RUN:
             job.run = run_of_process(noted, runs)
     if ended is not None:
         _end(job, ended)
@@ -73,6 +78,35 @@ def _lose(job: Job, folder: JobFolder) -> None:
     else:
         job.state = JobState.LOST
         job.reason = "its process is gone and nobody noted how it ended (was the machine restarted?); resume its run to go on"
+
+
+def seen_from(host: str, job: Job, folder: JobFolder, runs: Path) -> Job:
+    """The job as it looks from `host`: one of another machine (or of a container that was replaced) that has long been silent is lost.
+
+    Only in this view: its record is left to its own machine, which may come back.
+    """
+    if job.host == host or job.state not in ACTIVE:
+        return job
+    heard = _heard(job, folder, runs)
+    if now() - heard < SILENT_AFTER:
+        return job
+    minutes = SILENT_AFTER.seconds // 60
+    reason = (
+        f"it was started on {job.host}, and neither it nor its run has written anything for {minutes} minutes. If that machine or "
+        "container is gone, so is the job; if it is not, look from a dashboard there"
+    )
+    return job.model_copy(update={"state": JobState.LOST, "ended_at": heard, "reason": reason})
+
+
+def _heard(job: Job, folder: JobFolder, runs: Path) -> datetime:
+    """When a job or its run last wrote."""
+    layout = resolve_run(runs, job.run) if job.run else None
+    paths = [folder.file(job.id, suffix) for suffix in (".json", ".log", ".process", ".exit")]
+    times = [job.started_at or job.created_at]
+    for path in [*paths, *([layout.heartbeat] if layout else [])]:
+        with contextlib.suppress(OSError):
+            times.append(datetime.fromtimestamp(path.stat().st_mtime, UTC))
+    return max(times)
 
 
 def run_of_process(noted: Noted, runs: Path) -> str | None:
