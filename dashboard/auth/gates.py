@@ -2,15 +2,15 @@
 
 import asyncio
 import math
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager
 from urllib.parse import parse_qs, quote, unquote
 
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 
-from dashboard.auth.oidc import OWN_ROUTES, Oidc, Person
+from dashboard.auth.oidc import OWN_ROUTES, SIGN_OUT, Oidc, Person
 from dashboard.auth.pages import below, here, hop, not_on_the_list, provider_page, safe_target, token_page, up
+from dashboard.auth.sessions import Sessions
 from dashboard.auth.token import COOKIE_AGE_S, Throttle, Tokens
 
 LOGIN, LOGOUT = "/login", "/logout"
@@ -24,7 +24,7 @@ class TokenGate:
 
     def __init__(self, token: str, throttle: Throttle | None = None) -> None:
         self.tokens = Tokens(token)
-        self._open: dict[str, set[asyncio.Event]] = {}
+        self._sessions = Sessions()
         self.throttle = throttle or Throttle()
 
     async def __call__(self, request: HTTPConnection) -> Response | None:
@@ -40,21 +40,9 @@ class TokenGate:
             return _on(request, target) if known else self._enter(request, request.query_params["token"], target)
         return None if known else self._ask(request)
 
-    @contextmanager
-    def session(self, request: HTTPConnection) -> Iterator[asyncio.Event | None]:
+    def session(self, request: HTTPConnection) -> AbstractContextManager[asyncio.Event | None]:
         """An event for the session that the request came with."""
-        name = self.tokens.session(request.cookies.get(self.tokens.cookie, ""))
-        if name is None:
-            yield None
-            return
-        ended = asyncio.Event()
-        self._open.setdefault(name, set()).add(ended)
-        try:
-            yield ended
-        finally:
-            self._open[name].discard(ended)
-            if not self._open[name]:
-                del self._open[name]
+        return self._sessions.held(self.tokens.session(request.cookies.get(self.tokens.cookie, "")))
 
     def _ask(self, request: HTTPConnection) -> Response:
         if not is_page(request):
@@ -104,8 +92,7 @@ class TokenGate:
         if request.headers.get("sec-fetch-site") in ("cross-site", "same-site"):
             return RedirectResponse("./", 303)  # a link elsewhere must not sign anybody out
         cookie = request.cookies.get(self.tokens.cookie, "")
-        for ended in self._open.get(self.tokens.session(cookie) or "", ()):
-            ended.set()
+        self._sessions.end(self.tokens.session(cookie) or "")
         self.tokens.end(cookie)
         answer = _on(request, LOGIN)
         answer.delete_cookie(self.tokens.cookie, path="/", httponly=True, samesite="strict")
@@ -117,10 +104,13 @@ class OidcGate:
 
     def __init__(self, oidc: Oidc) -> None:
         self.oidc = oidc
+        self._sessions = Sessions()
 
     async def __call__(self, request: HTTPConnection) -> Response | None:
         """None to let through."""
         path = request.scope["path"]
+        if isinstance(request, Request) and path in (LOGOUT, SIGN_OUT):
+            self._end(request)
         if isinstance(request, Request) and path in OWN_ROUTES:
             return None
         if isinstance(request, Request) and path == LOGOUT:
@@ -130,16 +120,26 @@ class OidcGate:
             return self._login(request, person is not None)
         return self._judge(request, person)
 
-    def session(self, request: HTTPConnection) -> AbstractContextManager[None]:
-        """Nothing: Streamlit forgets its cookie and keeps no list of sessions."""
-        return nullcontext()
+    def session(self, request: HTTPConnection) -> AbstractContextManager[asyncio.Event | None]:
+        """An event for the sign-in that the request came with."""
+        person = self.oidc.person(request.cookies)
+        return self._sessions.held(person.session if person else None)
+
+    def _end(self, request: HTTPConnection) -> None:
+        person = self.oidc.person(request.cookies)
+        if person is not None:
+            self.oidc.end(person.session)
+            self._sessions.end(person.session)
 
     def _judge(self, request: HTTPConnection, person: Person | None) -> Response | None:
         if person is None:
             return _to_login(request) if is_page(request) else _refused("Sign in first.")
         if not self.oidc.may_look(person):
+            unverified = self.oidc.only_unverified(person)
             if is_page(request):
-                return not_on_the_list(person.name, up(request))
+                return not_on_the_list(person.name, up(request), unverified=unverified)
+            if unverified:
+                return _refused(f"The provider does not say that {person.name} is verified (email_verified).", 403)
             return _refused(f"{person.name} is not on the list of who may look.", 403)
         return self._onward(request) if request.scope["path"] == "/" and NEXT in request.cookies and is_page(request) else None
 

@@ -3,7 +3,9 @@
 What is checked here is that cookie, for every request; Streamlit itself looks at it only when a page connects.
 """
 
+import hashlib
 import json
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -19,7 +21,8 @@ from streamlit.web.server.starlette.starlette_server_config import USER_COOKIE_N
 
 from shared.errors import InputError
 
-OWN_ROUTES = ("/auth/login", "/auth/logout", "/oauth2callback")
+SIGN_OUT = "/auth/logout"
+OWN_ROUTES = ("/auth/login", SIGN_OUT, "/oauth2callback")
 """Streamlit's routes that sign in and out: open to all, they read nothing."""
 COMMON = ("redirect_uri", "cookie_secret")
 OF_PROVIDER = ("client_id", "client_secret", "server_metadata_url")
@@ -38,6 +41,9 @@ class Person:
     name: str
     email: str | None
     verified: bool
+    """Whether the provider says that the address is theirs."""
+    session: str
+    """Of this sign-in alone."""
 
 
 class Oidc:
@@ -57,6 +63,7 @@ class Oidc:
         origin = get_origin_from_redirect_uri()
         assert origin is not None  # check_secrets has seen redirect_uri
         self.origin = origin
+        self._ended: OrderedDict[str, None] = OrderedDict()
 
     @property
     def host(self) -> str:
@@ -64,7 +71,7 @@ class Oidc:
         return urlsplit(self.origin).hostname or ""
 
     def person(self, cookies: Mapping[str, str]) -> Person | None:
-        """Who is signed in, by Streamlit's own cookie; None for nobody."""
+        """Who is signed in, by Streamlit's own cookie; None for nobody, and for who has signed out with it."""
         secret = get_cookie_secret()
 
         def one(name: str) -> bytes | None:
@@ -77,15 +84,27 @@ class Oidc:
             return None
         email = str(claims["email"]).lower() if claims.get("email") else None
         name = str(email or claims.get("name") or claims.get("sub") or "somebody")
-        return Person(name, email, claims.get("email_verified", True) in (True, "true"))
+        session = hashlib.sha256(cookies[USER_COOKIE_NAME].encode() + (raw or b"")).hexdigest()
+        if session in self._ended:
+            return None
+        return Person(name, email, claims.get("email_verified") in (True, "true"), session)
+
+    def end(self, session: str) -> None:
+        """Refuse this sign-in from now on (until a restart; Streamlit deletes its cookie too). Remembers the last 10,000."""
+        self._ended[session] = None
+        while len(self._ended) > 10_000:
+            self._ended.popitem(last=False)
 
     def may_look(self, person: Person) -> bool:
-        """Whether somebody who is signed in is on the list."""
-        if not self.allowed:
-            return True
-        if person.email is None or not person.verified:
-            return False
-        return person.email in self.allowed or person.email.rpartition("@")[2] in self.allowed
+        """Whether somebody who is signed in is on the list, with an address that the provider has verified."""
+        return not self.allowed or (person.verified and self._named(person))
+
+    def only_unverified(self, person: Person) -> bool:
+        """Whether the list names them and the provider does not say that the address is theirs."""
+        return self._named(person) and not person.verified
+
+    def _named(self, person: Person) -> bool:
+        return person.email is not None and not self.allowed.isdisjoint((person.email, person.email.rpartition("@")[2]))
 
     def login_url(self, provider: str) -> str:
         """Streamlit's address that sends the browser to the provider; good for two minutes."""

@@ -61,18 +61,19 @@ def provider_page(providers: tuple[str, ...], following: str) -> HTMLResponse:
     return page("Sign in · SeqSetVAE Monitor", body)
 
 
-def not_on_the_list(name: str, prefix: str) -> HTMLResponse:
-    """For somebody whom the provider knows and the dashboard does not."""
+def not_on_the_list(name: str, prefix: str, *, unverified: bool = False) -> HTMLResponse:
+    """For somebody whom the provider knows and the dashboard does not, or not for certain."""
+    missing = ["Ask whoever runs it to start it with ", el("code", f"--allow-user {name}"), ", or sign in as somebody else."]
+    if unverified:
+        missing = [
+            "The address is on the list, but your provider does not say that it is yours. Ask whoever runs the provider to verify "
+            "it and to send the claim ", el("code", "email_verified"), ", or sign in as somebody else.",
+        ]  # fmt: skip
     body = join(
         [
-            el("h1", "Not on the list"),
+            el("h1", "Not verified" if unverified else "Not on the list"),
             el("p", "You are signed in as ", el("strong", name), ", who may not look at this dashboard."),
-            el(
-                "p",
-                "Ask whoever runs it to start it with ",
-                el("code", f"--allow-user {name}"),
-                ", or sign in as somebody else.",
-            ),
+            el("p", *missing),
             el("a", "Sign out", cls="button", href=f"{prefix}auth/logout"),
         ]
     )
