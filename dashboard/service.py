@@ -14,6 +14,7 @@ from dashboard.live.header import GONE, head_token, numbers
 from dashboard.notify.send import Way
 from dashboard.notify.watch import KEY as NOTICES
 from dashboard.notify.watch import Bell
+from dashboard.outlive import Outlive, restarted
 from dashboard.overview.rows import Rows
 from dashboard.overview.summaries import Summaries
 from dashboard.runs.colours import Colours
@@ -91,13 +92,17 @@ class Service:
             return self.summaries.recheck()
         return self.jobs.devices.look().token if key == DEVICES else self.store.health(key)
 
+    def shown(self, key: str) -> Hashable:
+        """The same as pages have it; of the list nobody knows, and news of it costs little."""
+        return None if key in (NOTICES, LIST, DEVICES) else self.store.shown(key)
+
     @asynccontextmanager
     async def lifespan(self, _app: object) -> AsyncIterator[None]:
         """Watch while the server serves."""
         self.revisions.attach(asyncio.get_running_loop())
         self.bell.start()
         checks = asyncio.create_task(self._watch())
-        queue = asyncio.create_task(self.jobs.run(self.revisions))
+        queue = asyncio.create_task(restarted("the queue of jobs", lambda: self.jobs.run(self.revisions)))
         try:
             yield
         finally:
@@ -111,10 +116,11 @@ class Service:
 
     async def _watch(self) -> None:
         """Setting up the watches of 2,000 runs takes a moment that no page has to wait for."""
-        await asyncio.to_thread(self.watcher.start)
+        with Outlive("beginning to watch the runs folder"):  # the checks try again
+            await asyncio.to_thread(self.watcher.start)
         self.summaries.distrust()
         self.revisions.mark([LIST, *self.revisions.subscribed()])
-        await check_silent_changes(self.watcher, self.state_of)
+        await check_silent_changes(self.watcher, self.state_of, self.shown)
 
 
 _running: list[Service] = []

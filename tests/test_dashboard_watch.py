@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import errno
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -18,13 +19,16 @@ import pytest
 from watchdog import events as fs
 from watchdog.observers.polling import PollingObserver
 
+from dashboard import outlive
 from dashboard.auth.hosts import is_local
 from dashboard.runs import watch
 from dashboard.runs.watch import LIST, Revisions, Watcher, touched
 from dashboard.service import Service
-from shared.writer import JsonlWriter
+from shared.reader import read_record
+from shared.schema import RunInfo, RunState
+from shared.writer import JsonlWriter, write_record
 from tests.browser.driving import ROOT, dashboard
-from tests.run_factory import make_run
+from tests.run_factory import GONE_PID, make_run
 
 RUNS = Path("/runs")
 
@@ -226,3 +230,72 @@ def test_runs_that_is_a_file(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     done = run_main("--runs", str(tmp_path / "file"), "--port", "0")
     assert done.returncode != 0 and "is a file" in done.stderr
+
+
+async def checked(watcher: Watcher, state_of: Any, shown: Any, rounds: int) -> None:
+    """So many rounds of the checks, without their pauses."""
+    left = rounds
+
+    async def sleep(_seconds: float) -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise asyncio.CancelledError
+
+    with pytest.MonkeyPatch.context() as patch, contextlib.suppress(asyncio.CancelledError):
+        patch.setattr(asyncio, "sleep", sleep)
+        await watch.check_silent_changes(watcher, state_of, shown)
+
+
+def test_what_died_while_nobody_looked_is_told_at_the_first_look(tmp_path: Path) -> None:
+    layout = make_run(tmp_path, "a", steps=5, state=RunState.RUNNING, pid=os.getpid())
+    service = Service(tmp_path)
+    before = service.describe("a")["head"]
+    info = read_record(layout.run_json, RunInfo)
+    info.sessions[-1].pid = GONE_PID  # as if the process were gone; no watcher is there to see the file
+    write_record(layout.run_json, info)
+    first, listed = (service.revisions.current(key) for key in ("a", LIST))
+
+    async def scenario() -> None:
+        with service.revisions.subscribe("a"), service.revisions.subscribe(LIST):
+            await checked(service.watcher, service.state_of, service.shown, 1)
+            assert service.revisions.current("a") == first + 1 and service.revisions.current(LIST) > listed
+            assert service.describe("a")["head"] != before
+            await checked(service.watcher, service.state_of, service.shown, 2)
+            assert service.revisions.current("a") == first + 1, "it is shown as it is"
+
+    service.watcher._root = service.watcher._identity()
+    asyncio.run(scenario())
+
+
+def test_one_run_that_cannot_be_looked_at_hinders_no_other(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    watcher = Watcher(tmp_path, Revisions())
+    watcher._root = watcher._identity()
+
+    def state_of(key: str) -> str:
+        if key == "odd":
+            raise RuntimeError("nobody foresaw this")
+        return "dead"
+
+    async def scenario() -> None:
+        with watcher.revisions.subscribe("odd"), watcher.revisions.subscribe("a"):
+            before = watcher.revisions.current("a")
+            await checked(watcher, state_of, lambda _key: "running", 3)
+            assert watcher.revisions.current("a") == before + 1
+
+    asyncio.run(scenario())
+    told = [record for record in caplog.records if "odd: RuntimeError" in record.message]
+    assert len(told) == 1 and told[0].exc_info, "once, with its traceback"
+
+
+def test_a_loop_that_fails_begins_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outlive, "PAUSE_S", 0)
+    tries = iter([ValueError("one"), KeyError("two"), None])
+
+    async def work() -> None:
+        error = next(tries)
+        if error is not None:
+            raise error
+
+    asyncio.run(asyncio.wait_for(outlive.restarted("a loop", work), 5))
+    assert next(tries, "all were used") == "all were used"

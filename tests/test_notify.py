@@ -12,13 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dashboard.notify import watch
 from dashboard.notify.memory import FILE
 from dashboard.notify.notice import Notice
 from dashboard.notify.send import DeliveryError, Way
 from dashboard.notify.watch import Bell
 from shared.collapse import Verdict
 from shared.layout import RunLayout
-from shared.reader import read_record
+from shared.reader import RunStatus, read_record
 from shared.schema import Event, RunInfo, RunState, now
 from shared.verdicts import verdict_data
 from shared.writer import JsonlWriter, cut_after_step, write_record
@@ -235,3 +236,20 @@ def test_texts_for_chats_hold_no_link_no_format_and_no_call(run: str, detail: st
     text = notice.payload("https://dash")["text"]
     assert "<" not in text and ">" not in text and "](" not in text
     assert all(text[at + 1 : at + 2] == "\u200b" for at, letter in enumerate(text) if letter == "@")
+
+
+def test_one_run_that_cannot_be_read_takes_no_news_of_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = watch.read_status
+
+    def odd(layout: RunLayout) -> RunStatus:
+        if layout.root.name == "odd":
+            raise RuntimeError("nobody foresaw this")
+        return read(layout)
+
+    monkeypatch.setattr(watch, "read_status", odd)
+    recorder = Recorder()
+    with bell(tmp_path, recorder) as ring:
+        for name in ("odd", "a"):
+            make_run(tmp_path, name, steps=5, state=RunState.FAILED, error="out of memory", age=timedelta(0))
+            ring.touch([name])
+        assert recorder.got.get(timeout=10).run == "a"

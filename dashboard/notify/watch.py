@@ -11,6 +11,7 @@ from dashboard.notify.events import new_events, skip_events
 from dashboard.notify.memory import Known, Memory, changed_at, load, save, stamp
 from dashboard.notify.notice import Notice, of_state, of_verdict
 from dashboard.notify.send import PAUSES_S, Outlet, Way
+from dashboard.outlive import Outlive
 from dashboard.runs.loading import resolve_run
 from shared.layout import iter_runs
 from shared.reader import Health, RunStatus, read_status
@@ -102,7 +103,8 @@ class Bell:
         return {"notices": notices, "last": last, "problems": problems + ([self._problem] if self._problem else [])}
 
     def _run(self) -> None:
-        self._meet_all()
+        with Outlive("the first look at all runs for notices"):
+            self._meet_all()
         self._changed()
         checked = 0.0
         while not self._stopping.is_set():
@@ -112,12 +114,14 @@ class Bell:
             with self._lock:
                 touched, self._dirty = self._dirty, set()
             for name in touched:
-                self._look(name, only_if_changed=True)
+                with Outlive(f"notices of run {name}"):
+                    self._look(name, only_if_changed=True)
             if time.monotonic() - checked >= CHECK_S:
                 checked = time.monotonic()
                 for name in list(self._live):
-                    self._look(name)
-            with self._lock:
+                    with Outlive(f"notices of run {name}"):
+                        self._look(name)
+            with self._lock, Outlive("remembering notices"):
                 if self._stale and (now() - self._saved_at).total_seconds() > SAVE_S:
                     self._save()
 
@@ -131,10 +135,11 @@ class Bell:
         for number, (name, layout) in enumerate(found.items()):
             if self._stopping.wait(PAUSE_S if number % 20 == 0 else 0):
                 return
-            if self._since is not None and changed_at(layout) < self._since.timestamp():
-                self._pass_over(read_status(layout))
-            elif not self._memory.settled(layout):
-                self._look(name)
+            with Outlive(f"notices of run {name}"):
+                if self._since is not None and changed_at(layout) < self._since.timestamp():
+                    self._pass_over(read_status(layout))
+                elif not self._memory.settled(layout):
+                    self._look(name)
         with self._lock:
             self._since = None
             self._save()

@@ -73,6 +73,11 @@ class Store:
             used -= oldest.bytes
             oldest.close()
 
+    def shown(self, name: str) -> Health | None:
+        """The state of a run as pages have it; None where none does."""
+        run = self._logs.get(name)
+        return run.health if run else None
+
     def health(self, name: str) -> Health | None:
         """The state of a run without its logs."""
         layout = resolve_run(self.runs, name)

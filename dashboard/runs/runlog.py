@@ -11,7 +11,7 @@ from dashboard.runs.curves import Curves
 from dashboard.runs.snapshot import Snapshot
 from shared.layout import RunLayout
 from shared.lines import sampled
-from shared.reader import JsonlTail, frame_of, read_status
+from shared.reader import Health, JsonlTail, frame_of, read_status
 from shared.verdicts import VerdictLog
 
 MAX_EVENTS = 500
@@ -139,6 +139,12 @@ class RunLog:
     def bytes(self) -> int:
         """Memory that the curves take."""
         return self._steps.curves.bytes
+
+    @property
+    def health(self) -> Health | None:
+        """The state in the newest snapshot."""
+        newest = self._snapshot
+        return newest.status.health if newest else None
 
     def close(self) -> None:
         """Forget the run: what is still being read in the background ends."""

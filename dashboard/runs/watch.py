@@ -23,6 +23,8 @@ from watchdog.observers import Observer
 from watchdog.observers.api import BaseObserver
 from watchdog.observers.polling import PollingObserver
 
+from dashboard.outlive import Outlive
+
 LIST = ""
 """The key of the list of runs; every other key is a run's folder name."""
 SEPARATOR = "\0"
@@ -233,13 +235,24 @@ class Watcher(fs.FileSystemEventHandler):
         return status.st_dev, status.st_ino
 
 
-async def check_silent_changes(watcher: Watcher, state_of: Callable[[str], Hashable]) -> None:
-    """Every 5 s, for keys that are being looked at, mark those whose `state_of` moved without a file event."""
+async def check_silent_changes(
+    watcher: Watcher, state_of: Callable[[str], Hashable], shown: Callable[[str], Hashable] = lambda key: None
+) -> None:
+    """Every 5 s, for keys that are being looked at, mark those whose `state_of` moved without a file event.
+
+    Of a key that was not looked at the last time (its page was hidden, or is new) nobody knows since when it is as it is: it is
+    marked unless it is as `shown` says that pages have it.
+    """
     seen: dict[str, Hashable] = {}
     while True:
         await asyncio.sleep(CHECK_S)
-        await asyncio.to_thread(watcher.keep_up)
-        keys = watcher.revisions.subscribed()
-        states = {key: await asyncio.to_thread(state_of, key) for key in keys}
-        watcher.revisions.mark([key for key in keys if key in seen and seen[key] != states[key]])
+        with Outlive("watching the runs folder"):
+            await asyncio.to_thread(watcher.keep_up)
+        states: dict[str, Hashable] = {}
+        for key in watcher.revisions.subscribed():
+            with Outlive(f"looking at the state of {key or 'the list of runs'}"):
+                before = seen[key] if key in seen else shown(key)
+                states[key] = await asyncio.to_thread(state_of, key)
+                if before != states[key]:
+                    watcher.revisions.mark([key])
         seen = states
