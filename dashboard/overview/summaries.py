@@ -198,7 +198,7 @@ class Summaries:
             changed = self.runs.stat().st_mtime_ns
             if changed != self._listed_at or time.time_ns() - changed < TICK_NS:
                 with os.scandir(self.runs) as entries:
-                    self._names = {one.name: one.is_symlink() for one in entries if _may_be_shown(one.name) and one.is_dir()}
+                    self._names = {one.name: one.is_symlink() for one in entries if _may_be_shown(one.name) and _is_folder(one)}
                 self._listed_at = changed
         except OSError:  # the folder itself went; the watcher looks out for it
             self._names, self._listed_at = {}, 0
@@ -260,3 +260,11 @@ class Summaries:
 def _may_be_shown(name: str) -> bool:
     """Folders with a dot in front are no runs; names that are not UTF-8 could not be sent to a page."""
     return not name.startswith(".") and (name.isascii() or SURROGATE.search(name) is None)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a folder, or a link to one; a link that leads in a circle is none, and hides no other."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False

@@ -23,7 +23,7 @@ def resolve_run(runs: Path, name: str) -> RunLayout | None:
     root = runs / name
     try:
         inside = root.resolve().parent == runs.resolve() and root.is_dir()
-    except OSError:
+    except (OSError, RuntimeError):  # the second: a link that leads in a circle
         return None
     return RunLayout(root) if inside else None
 
