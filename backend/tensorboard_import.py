@@ -83,8 +83,8 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"{args.logdir}: none of {len(found)} logs can be imported")
     if args.follow:
         with interrupted_by_terminate():
-            follow(imports)
-        for made in imports:
+            finished = follow(imports)
+        for made in finished:
             say(made, "finished")
     return 0
 

@@ -105,10 +105,12 @@ class LogReader:
         """Take in what is new; how many bytes that was. `told` hears of the bytes as they are read.
 
         Raises:
-            InputError: a file cannot be read.
+            InputError: a file cannot be read, or there were some and all are gone.
         """
-        total = 0
-        for path in self.files():
+        total, files = 0, self.files()
+        if self._files and not files:
+            raise InputError(f"{self.log.path}: its event files are gone")
+        for path in files:
             fresh = path not in self._files
             file = self._files.setdefault(path, RecordFile(path))
             if fresh:
@@ -132,7 +134,13 @@ class LogReader:
         """
         self.log.notes = []
         for path, file in self._files.items():
-            size = path.stat().st_size
+            try:
+                size = path.stat().st_size
+            except OSError as error:
+                self.log.notes.append(
+                    f"{path.name} cannot be read any more ({error.strerror}): it counts as far as it was read."
+                )
+                continue
             if file.offset < size:
                 self.log.notes.append(
                     f"{path.name} is damaged or cut off after {file.offset:,} of {size:,} bytes: what follows is lost."

@@ -2,7 +2,6 @@
 
 import contextlib
 import heapq
-import itertools
 import os
 import socket
 import sys
@@ -31,6 +30,7 @@ BY_SCALARS = Verdict(
     "They show what is wrong with a posterior and never that it is well: a KL that looks healthy may be clamped by free bits or "
     "weighted by beta.",
 )  # fmt: skip
+ROLES: tuple[Role, ...] = ("training", "validation", "probe")
 Line = tuple[int, bytes]
 Told = Callable[[int], None]
 
@@ -61,24 +61,28 @@ class LogImport:
         scalars = self.reader.log.scalars
         return {name: scalars[tag] for (own, name), tag in places(self.tags).items() if own == role}
 
+    def newest(self) -> dict[Role, int]:
+        """The last step of each kind of row: a trainer may count iterations in one and epochs in another."""
+        return {role: max((one.last_step for one in self.series(role).values()), default=-1) for role in ROLES}
+
     def write(self, state: RunState, told: Told = lambda count: None) -> None:
         """All files of the run anew, run.json last; each appears whole. `told` hears of the rows of the step log.
 
-        While the log grows (state running) its newest step is left out: more of it may be still to come.
+        While the log grows (state running) the newest step of each kind of row is left out: more of it may be still to come.
 
         Raises:
             OSError: the folder cannot be written.
         """
         self.layout.root.mkdir(parents=True, exist_ok=True)
         self.verdicts = VerdictLog()
-        end = self.reader.log.last_step if state is RunState.RUNNING else None
+        ends = self.newest() if state is RunState.RUNNING else {}
         with replaced(self.layout.metrics) as path, path.open("wb") as file:
-            for count, (_, line) in enumerate(self.step_lines(end=end), start=1):
+            for count, (_, line) in enumerate(self.step_lines(end=ends.get("training")), start=1):
                 file.write(line)
                 if count % 1000 == 0:
                     told(1000)
         with replaced(self.layout.evaluations) as path, path.open("wb") as file:
-            file.writelines(line for _, line in self.evaluation_lines(end=end))
+            file.writelines(line for _, line in self.evaluation_lines(ends=ends))
         with replaced(self.layout.events) as path:
             events = JsonlWriter(path)
             for event in self.events(state):
@@ -95,15 +99,17 @@ class LogImport:
                     return
                 yield step, encode_line(step, {"time": round(wall, 3), **values})
 
-    def evaluation_lines(self, after: int = -1, end: int | None = None) -> Iterator[Line]:
-        """Lines of evaluations.jsonl beyond `after` and before `end`: held-out figures of the outcome and losses, and of the posterior."""
+    def evaluation_lines(self, afters: Mapping[Role, int] = {}, ends: Mapping[Role, int] = {}) -> Iterator[Line]:
+        """Lines of evaluations.jsonl beyond `afters` and before `ends`: held-out figures of the outcome and losses, and of the posterior."""
         kinds: tuple[tuple[Role, dict[str, str]], ...] = (("validation", {}), ("probe", {"source": HELD_OUT_SOURCE}))
-        lines = heapq.merge(*(self._evaluations(kind, more, after) for kind, more in kinds), key=lambda line: line[0])
-        return itertools.takewhile(lambda line: end is None or line[0] < end, lines)
+        rows = (self._evaluations(kind, more, afters.get(kind, -1), ends.get(kind)) for kind, more in kinds)
+        return heapq.merge(*rows, key=lambda line: line[0])
 
-    def _evaluations(self, kind: Role, more: dict[str, str], after: int) -> Iterator[Line]:
+    def _evaluations(self, kind: Role, more: dict[str, str], after: int, end: int | None) -> Iterator[Line]:
         for table in merged(self.series(kind), after):
             for step, wall, values in table.rows():
+                if end is not None and step >= end:
+                    return
                 yield step, encode_line(step, {"kind": kind, "time": round(wall, 3), **values, **more})
 
     def events(self, state: RunState) -> Iterator[Event]:

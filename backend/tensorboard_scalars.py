@@ -25,6 +25,7 @@ class Scalars(Mapping[int, float]):
         self._kept = 0
         self._last = -1
         self._resumed = False
+        self._lowest: int | None = None
         self._steps, self._walls, self._values = array("q"), array("d"), array("d")
 
     def add(self, step: int, wall: float, value: float) -> None:
@@ -47,6 +48,7 @@ class Scalars(Mapping[int, float]):
         chunk["step"], chunk["wall"], chunk["value"] = self._steps, self._walls, self._values
         self._steps, self._walls, self._values = array("q"), array("d"), array("d")
         chunk = _in_order(chunk)
+        self._lowest = min(int(chunk["step"][0]), self._lowest if self._lowest is not None else np.iinfo(np.int64).max)
         if self._kept and chunk["step"][0] <= self._last:
             place = self._place(int(chunk["step"][0]))
             if not self._resumed:
@@ -89,6 +91,12 @@ class Scalars(Mapping[int, float]):
         self._settle()
         place = self._place(step + 1)
         return float(self._read(place - 1, place)["wall"][0]) if place else None
+
+    def lowest_new(self) -> int | None:
+        """The lowest step for which a value was taken in since this was asked last; None where there was none."""
+        self._settle()
+        lowest, self._lowest = self._lowest, None
+        return lowest
 
     @property
     def last_step(self) -> int:

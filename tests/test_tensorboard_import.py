@@ -9,11 +9,8 @@ from torch.utils.tensorboard import SummaryWriter
 
 from backend import tensorboard_run
 from backend.__main__ import main
-from backend.tensorboard_follow import follow
 from backend.tensorboard_import import plain, top_name
-from backend.tensorboard_logs import LogReader
 from backend.tensorboard_places import place_of, places
-from backend.tensorboard_run import LogImport
 from backend.tensorboard_tags import read_tags
 from dashboard.checkpoints import widgets as checkpoints
 from dashboard.jobs.draft import from_checkpoint
@@ -217,55 +214,6 @@ def test_bad_input_names_what_is_wrong(
     assert imported(*words) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "runs/vae/run.json").exists()
-
-
-def test_a_growing_log_is_followed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run = RunLayout(tmp_path / "runs/vae")
-    seen: list[tuple[int, Health]] = []
-    with SummaryWriter(tmp_path / "vae") as writer:
-        for step in range(1, 31):
-            log_step(writer, step)
-        writer.flush()
-        made = LogImport(LogReader(tmp_path / "vae"), run)
-        made.reader.read()
-        made.write(RunState.RUNNING)
-
-        def wait(_seconds: float) -> None:
-            seen.append((len(rows(run)), read_status(run).health))
-            if len(seen) == 4:
-                raise KeyboardInterrupt
-            for step in range(1 + 30 * len(seen), 31 + 30 * len(seen)):
-                log_step(writer, step)
-            writer.flush()
-
-        follow([made], wait)
-    assert seen == [(29, Health.RUNNING), (59, Health.RUNNING), (89, Health.RUNNING), (119, Health.RUNNING)], (
-        "the newest is held back"
-    )
-    assert [row["step"] for row in rows(run)] == list(range(1, 121)) and len(rows(run, "validation")) == 12
-    assert all("recon" in row and "my own/x" in row for row in rows(run)), "no line was written before it was whole"
-    assert read_status(run).health is Health.FINISHED
-    assert any(event["kind"] == "verdict" for event in JsonlTail(run.events).read())
-
-
-def test_a_training_that_is_resumed_while_it_is_followed_starts_the_log_again(tmp_path: Path) -> None:
-    log, run = log_run(tmp_path / "vae", 30), RunLayout(tmp_path / "runs/vae")
-    made = LogImport(LogReader(log), run)
-    made.reader.read()
-    made.write(RunState.RUNNING)
-    looks = []
-
-    def wait(_seconds: float) -> None:
-        looks.append(len(rows(run)))
-        if len(looks) == 2:
-            raise KeyboardInterrupt
-        write_events(
-            log, *(scalar(step, "train/kl", 9.0) for step in range(20, 26)), name="events.out.tfevents.9999999999.host"
-        )
-
-    follow([made], wait)
-    steps = {row["step"]: row.get("kl") for row in rows(run)}
-    assert steps[19] == pytest.approx(0.01) and steps[20] == 9.0 and steps[25] == 9.0
 
 
 def test_places_of_tags() -> None:
