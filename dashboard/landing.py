@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from dashboard.runs.loading import why_refused
 from dashboard.widgets import Html, el
 
 
@@ -36,7 +37,17 @@ def waiting() -> Html:
 
 
 def gone(name: str, runs: Path) -> Html:
-    """For a run that does not exist, or no longer."""
+    """For a run that does not exist, or no longer, or that must not be read."""
+    refused = why_refused(runs, name)
+    if refused is not None:
+        return el(
+            "section",
+            el("h1", "This run is not read"),
+            el("p", el("code", name), ": ", refused, ". Put the file itself in the place of the link, or remove the link; then "
+               "this page shows the run."),
+            el("p", el("a", "See all runs", href="./")),
+            cls="sv-landing", data_state="refused",
+        )  # fmt: skip
     return el(
         "section",
         el("h1", "This run is not here"),

@@ -9,7 +9,7 @@ from dashboard.compare.filter import candidate, matching
 from dashboard.compare.view import MOST_RUNS, NEWEST, View
 from dashboard.overview.summaries import RunSummary, Summaries
 from dashboard.runs.colours import Colours
-from dashboard.runs.loading import Store
+from dashboard.runs.loading import Store, why_refused
 from shared.errors import InputError
 from shared.reader import Health
 
@@ -66,7 +66,7 @@ def load(names: Sequence[str], store: Store, colours: Colours) -> Loaded:
     here = [(name, snapshot) for name, snapshot in zip(names, snapshots, strict=True) if snapshot is not None]
     styles = colours.all([name for name, _ in here])
     missing = {
-        name: "No such folder is in the runs folder (any more)."
+        name: why_refused(store.runs, name) or "No such folder is in the runs folder (any more)."
         for name, found in zip(names, snapshots, strict=True)
         if found is None
     }

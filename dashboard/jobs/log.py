@@ -1,5 +1,6 @@
 """What a job printed, as text: the end of its log with what terminals do to lines already done, and the box that shows it."""
 
+import os
 import re
 from functools import cache
 from pathlib import Path
@@ -16,9 +17,9 @@ CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def tail(path: Path, lines: int = LINES) -> str:
-    """The last lines of a log; empty before there is one."""
+    """The last lines of a log; empty before there is one, and for a link."""
     try:
-        with path.open("rb") as file:
+        with open(path, "rb", opener=_no_link) as file:
             end = file.seek(0, 2)
             file.seek(max(end - BYTES, 0))
             data = file.read(BYTES)
@@ -28,6 +29,10 @@ def tail(path: Path, lines: int = LINES) -> str:
     if end > BYTES:
         text = text.partition("\n")[2]
     return "\n".join(text.split("\n")[-lines - 1 :]).strip("\n")
+
+
+def _no_link(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
 
 
 def as_text(data: bytes) -> str:

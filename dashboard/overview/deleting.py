@@ -6,7 +6,7 @@ import threading
 import uuid
 from pathlib import Path
 
-from dashboard.runs.loading import resolve_run
+from dashboard.runs.loading import resolve_folder, resolve_run
 from shared.errors import InputError
 from shared.reader import Health, RunStatus, read_status
 
@@ -28,10 +28,10 @@ def delete_run(runs: Path, name: str) -> None:
     Raises:
         InputError: no such run, it is running, or its folder cannot be moved or emptied.
     """
-    layout = resolve_run(runs, name)
+    layout = resolve_folder(runs, name)
     if layout is None:
         raise InputError(f"{name}: this run is no longer in {runs}")
-    kept = why_kept(read_status(layout))
+    kept = why_kept(read_status(layout)) if resolve_run(runs, name) else None  # one with links that lead out is not read
     if kept:
         raise InputError(f"{name}: {kept}")
     try:

@@ -93,11 +93,12 @@ class RunEntry:
         self._head: RunSummary | None = None
         self._logs: RunLogs | None = None
 
-    def look(self, outside: bool) -> None:
-        """Bring the summary up to date but for the logs. `outside`: the folder is a link that must not be followed."""
+    def look(self, refused: str | None) -> None:
+        """Bring the summary up to date but for the logs. `refused`: why nothing of the run must be read."""
         layout = self.layout
-        if outside:
-            self.summary, self.unread = RunSummary(RunStatus(layout, Health.BROKEN, reason=OUTSIDE)), False
+        if refused:
+            self.summary, self.unread = RunSummary(RunStatus(layout, Health.BROKEN, reason=refused)), False
+            self._head, self._logs, self._logged = None, None, ()
             return
         heads, logged = _stamps(self._head_files), _stamps(self._log_files)
         if heads[0] == MISSING:

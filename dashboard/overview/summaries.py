@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from dashboard.overview.entries import LIVE, RunEntry, RunSummary, newest_first
-from dashboard.runs.loading import resolve_run
+from dashboard.overview.entries import LIVE, OUTSIDE, RunEntry, RunSummary, newest_first
+from dashboard.runs.links import leads_out
+from dashboard.runs.loading import resolve_folder
 from dashboard.runs.watch import LIST
 from shared.layout import RunLayout, iter_runs
 
@@ -189,7 +190,8 @@ class Summaries:
     def _look_into(self, name: str, known: _Known) -> None:
         known.fresh, known.revision = False, self._of(name)
         before = known.entry.summary
-        known.entry.look(outside=known.link and resolve_run(self.runs, name) is None)
+        outside = known.link and resolve_folder(self.runs, name) is None
+        known.entry.look(OUTSIDE if outside else leads_out(self.runs / name))
         self._update(name, known, before, known.entry.summary)
 
     def _folders(self) -> dict[str, bool]:

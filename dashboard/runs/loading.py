@@ -5,19 +5,35 @@ from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 
+from dashboard.runs.links import leads_out
 from dashboard.runs.runlog import RunLog
 from dashboard.runs.snapshot import Snapshot
 from shared.layout import RunLayout
 from shared.reader import Health, read_status
 
-__all__ = ["Snapshot", "Store", "folder_token", "resolve_run"]
+__all__ = ["Snapshot", "Store", "folder_token", "resolve_folder", "resolve_run", "why_refused"]
 MAX_BYTES = 400_000_000
 """Of the curves of all open runs."""
 MAX_OPEN_RUNS = 256
 
 
 def resolve_run(runs: Path, name: str) -> RunLayout | None:
-    """The folder directly under `runs` with that name; None for anything else, be it `..`, a path or a link to elsewhere."""
+    """The run of that name, to be read; None where there is none, and for one with links that lead out of it (`why_refused`)."""
+    layout = resolve_folder(runs, name)
+    return layout if layout is not None and leads_out(layout.root) is None else None
+
+
+def why_refused(runs: Path, name: str) -> str | None:
+    """Why a run that is there is not read; None for one that is, and for one that is not there."""
+    layout = resolve_folder(runs, name)
+    return leads_out(layout.root) if layout is not None else None
+
+
+def resolve_folder(runs: Path, name: str) -> RunLayout | None:
+    """The folder directly under `runs` with that name; None for anything else, be it `..`, a path or a link to elsewhere.
+
+    Nothing in it may be opened by this alone: see `resolve_run`.
+    """
     if not name or name.startswith(".") or "\0" in name or Path(name).name != name or "\\" in name:
         return None
     root = runs / name
