@@ -1,5 +1,6 @@
 """From curves to a Plotly figure; nothing of Streamlit. What a chart consists of is said in `shared.drawing`."""
 
+import html
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,7 +27,8 @@ from shared.drawing import (
 )  # fmt: skip
 
 __all__ = [
-    "COLOURS", "FONT", "HEIGHT", "WIDTHS", "Curve", "Guide", "Look", "Mark", "Role", "Scale", "Tone", "beyond", "draw", "layout", "y_axis",
+    "COLOURS", "FONT", "HEIGHT", "WIDTHS", "Curve", "Guide", "Look", "Mark", "Role", "Scale", "Tone", "beyond", "draw", "layout", "text",
+    "y_axis",
 ]  # fmt: skip
 HEIGHT = 250
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
@@ -38,6 +40,11 @@ class Look:
 
     dark: bool = False
     scale: Scale = "auto"
+
+
+def text(words: str) -> str:
+    """Words for a chart: plotly.js takes some tags in titles, names, categories and hover texts for markup, links among them."""
+    return html.escape(words, quote=False)
 
 
 def draw(
@@ -57,14 +64,14 @@ def draw(
     log = is_log(values, look.scale if look.scale != "auto" else prefer)
     kind = f"{identity}:{'log' if log else 'linear'}"
     shown = sum(not curve.faint for curve in curves)
-    figure = go.Figure(layout=layout(look, x=x, y=unit, identity=kind, legend=shown > 1))
+    figure = go.Figure(layout=layout(look, x=x, y=text(unit), identity=kind, legend=shown > 1))
     if dates:
         figure.update_xaxes(type="date", tickformat="", hoverformat="%-d %b %H:%M:%S", rangemode="normal")
     for curve in curves:
         figure.add_trace(_trace(curve, colours, log))
     if not len(values):
         figure.add_annotation(
-            text=empty, showarrow=False, x=0.5, y=0.5, xref="paper", yref="paper", font={"color": colours["note"]}
+            text=text(empty), showarrow=False, x=0.5, y=0.5, xref="paper", yref="paper", font={"color": colours["note"]}
         )
         figure.update_xaxes(visible=False)
         figure.update_yaxes(visible=False)
@@ -108,7 +115,7 @@ def _trace(curve: Curve, colours: dict[str, str], log: bool) -> go.Scatter:
     x, y = decimate(curve.x, np.where(curve.y > 0, curve.y, np.nan) if log else curve.y)
     colour, smooth = colours[curve.role], curve.source.endswith(":smooth")
     return go.Scatter(
-        x=x, y=y, name=curve.label, mode="lines+markers" if is_dotted(curve, len(x)) else "lines", connectgaps=False,
+        x=x, y=y, name=text(curve.label), mode="lines+markers" if is_dotted(curve, len(x)) else "lines", connectgaps=False,
         line={"color": colour, "width": 2 if smooth else WIDTHS[curve.role], "dash": "dot" if curve.dashed else "solid"},
         marker={"size": 5, "color": colour}, opacity=0.25 if curve.faint else 0.85 if curve.role == "training" else 1,
         showlegend=not curve.faint, hoverinfo="skip" if curve.faint else "all", meta=curve.source,
@@ -153,7 +160,7 @@ def _add_guide(figure: go.Figure, guide: Guide, colours: dict[str, str], log: bo
     if not guide.label:
         return
     figure.add_annotation(
-        text=guide.label, xref="x domain", x=1, xanchor="right", yref="y", y=float(np.log10(top)) if log else top,
+        text=text(guide.label), xref="x domain", x=1, xanchor="right", yref="y", y=float(np.log10(top)) if log else top,
         yanchor="top" if guide.high is not None and guide.low > 0 else "bottom", showarrow=False, font={"size": 10.5, "color": colour},
     )  # fmt: skip
 
@@ -165,6 +172,6 @@ def _add_mark(figure: go.Figure, mark: Mark, colours: dict[str, str]) -> None:
     if not mark.label:
         return
     figure.add_annotation(
-        text=mark.label, xref="x", x=mark.step, yref="y domain", y=0, xanchor="left", yanchor="bottom", showarrow=False,
+        text=text(mark.label), xref="x", x=mark.step, yref="y domain", y=0, xanchor="left", yanchor="bottom", showarrow=False,
         textangle=-90, font={"size": 10, "color": colour},
     )  # fmt: skip

@@ -1,6 +1,7 @@
 """Small pieces of page, built as HTML in which every text is escaped: names, notes and errors of a run are never markup."""
 
 import html
+import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -50,6 +51,14 @@ def el(name: str, /, *children: str | None, **attributes: str | None) -> Html:
     )
     opening = "".join(f' {key}="{html.escape(value, quote=True)}"' for key, value in named)
     return Html(f"<{name}{opening}>{inner}</{name}>")
+
+
+def plain(words: str) -> str:
+    """Words for labels, captions and help, which Streamlit reads as Markdown: they come out as they are, and are no markup."""
+    escaped = re.sub(r"([!-/;-@\[-`{-~])", r"\\\1", " ".join(words.split()))
+    return re.sub(
+        r":(?=[A-Za-z_/\\])", ":\u2060", escaped
+    )  # shortcodes such as :red[ and :smile: know no escape: a word joiner parts them
 
 
 def join(parts: Iterable[Html]) -> Html:

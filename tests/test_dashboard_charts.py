@@ -16,7 +16,7 @@ from dashboard.landing import gone
 from dashboard.live.header import head_token, header, numbers
 from dashboard.live.panels import DECODER, LOSSES, OUTCOME, PACE, POSTERIOR, figure
 from dashboard.runs.loading import Snapshot, Store
-from dashboard.widgets import el, state_banner
+from dashboard.widgets import el, plain, state_banner
 from shared.collapse import Verdict
 from shared.decimate import decimate
 from shared.schema import Event, RunState
@@ -139,6 +139,22 @@ def test_text_of_a_run_is_never_markup(tmp_path: Path) -> None:
     for page in pages:
         assert "<img" not in page and "<script" not in page
     assert el("a", "x", title='"><b>') == '<a title="&quot;&gt;&lt;b&gt;">x</a>'
+
+
+def test_words_in_charts_are_never_markup() -> None:
+    evil, there = "<a href='https://example.org'>a & b</a>", "&lt;a href='https://example.org'&gt;a &amp; b&lt;/a&gt;"
+    curve = Curve(evil, np.arange(3.0), np.arange(3.0), "training")
+    drawn = draw([curve], unit=evil, guides=[Guide(evil, 1.0)], marks=[Mark(evil, 1)])
+    texts = [note.text for note in drawn.layout.annotations]
+    assert texts == [there, there] and drawn.data[0].name == there and drawn.layout.yaxis.title.text == there
+    assert draw([], empty=evil).layout.annotations[0].text == there
+
+
+def test_words_in_markdown_are_never_markup() -> None:
+    assert plain("1. *a* `b` [c](d) $e$") == r"1\. \*a\* \`b\` \[c\]\(d\) \$e\$"
+    assert plain("two words, 3:1") == r"two words\, 3:1"
+    for shortcode in (":material/delete:", ":red[x]", ":smile:", "https://example.org"):
+        assert re.search(r":[A-Za-z/]", plain(shortcode)) is None
 
 
 def test_state_banners_give_the_next_action(tmp_path: Path) -> None:

@@ -1,8 +1,10 @@
 """What the Latent space page computes and draws, as data: places, colours, figures, words."""
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
+import orjson
 import pandas as pd
 import pytest
 from hypothesis import given, settings
@@ -10,8 +12,8 @@ from hypothesis import strategies as st
 
 from dashboard.charts import Look
 from dashboard.latent import words
+from dashboard.latent.colour import Colouring, colouring, error_by_set, why_no_variables
 from dashboard.latent.colour import choices as colours
-from dashboard.latent.colour import colouring, error_by_set, why_no_variables
 from dashboard.latent.data import analysed, posterior_of, sets_of, snapshots
 from dashboard.latent.dims import MOST_CORRELATED, activity_figure, correlated, correlation_figure, kl_figure
 from dashboard.latent.figures import map_figure, over_time_figure, trails
@@ -122,6 +124,19 @@ def test_older_runs_say_that_values_were_not_kept(tmp_path, layout):
     bare.observed.parent.mkdir()
     bare.observed.write_bytes(b"no parquet")
     assert "cannot be read" in why_no_variables(bare)
+
+
+def test_names_of_patients_and_variables_are_never_markup(layout, newest):
+    sets, plane = sets_of(newest.latents), pca(newest, snapshots(layout), "latents")
+    evil = replace(sets, stay=np.where(sets.stay == sets.stay[0], "<b>p", sets.stay))
+    values = Colouring("<b>HR", "<i>", np.arange(float(len(evil.stay))), missing="<u>none")
+    followed = trails(["<b>p"], evil, plane, 0)
+    drawn = map_figure(Look(), plane, np.arange(len(plane.index)), evil, values, followed, "i")
+    said = orjson.loads(drawn.to_json())["data"]
+    words = [text for trace in said for text in (trace["name"], trace["hovertemplate"], *trace["text"])]
+    assert len(followed) == 1 and any("&lt;b&gt;p" in text for text in words) and any("&lt;b&gt;HR" in text for text in words)
+    assert not any(tag in text for text in words for tag in ("<b>", "<i>", "<u>", "customdata}<br>%{text"))
+    assert over_time_figure(Look(), followed, 0, "i").data[0].name == "patient &lt;b&gt;p"
 
 
 @pytest.mark.parametrize("key", ["outcome", "time", "error", "var:HR", "var:Gender"])

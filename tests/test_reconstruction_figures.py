@@ -1,11 +1,12 @@
 """Charts of the Reconstruction page, as data: what is drawn where, what marks trouble, and what is said when there is nothing."""
 
 import numpy as np
+import orjson
 import pandas as pd
 import plotly.graph_objects as go
 import pytest
 
-from dashboard.charts import Look
+from dashboard.charts import Look, text
 from dashboard.reconstruction import calibration, figures
 from dashboard.reconstruction import record as records
 from dashboard.reconstruction.events import Events, History
@@ -56,7 +57,7 @@ def test_a_variable_worse_than_the_mean_differs_in_shape_and_colour_and_rare_one
     shape, colour = (dict(zip(dots.y, values, strict=True)) for values in (dots.marker.symbol, dots.marker.color))
     assert list(dots.y)[-1] == "Temp" and CONSTANT not in shape, "the worst on top; what has no value is named elsewhere"
     assert shape["Temp"] == "diamond" and shape["HR"] == "circle" and shape["pH"] == "circle-open"
-    assert colour["Temp"] != colour["HR"] and list(dots.customdata) == list(dots.y)
+    assert colour["Temp"] != colour["HR"] and list(map(text, dots.customdata)) == list(dots.y)
     assert figures.ranking(errors, look).layout.shapes[0].x0 == 1
 
 
@@ -140,7 +141,16 @@ def test_a_constant_variable_shows_what_was_observed_and_nothing_else(snapshot):
 def test_names_are_never_markup(snapshot):
     own = records.of_patient(snapshot, "p0")
     figure = records.record(own, snapshot, ["<b>Lactate"], Look())
-    assert "&lt;b>Lactate" in figure.layout.yaxis.title.text
+    assert "&lt;b&gt;Lactate" in figure.layout.yaxis.title.text
+    errors = stats.by_variable(snapshot.frame)
+    for drawn in (figures.ranking(errors, Look()), figures.by_frequency(errors, Look())):
+        (dots,) = drawn.data
+        assert "<b>Lactate" in dots.customdata, "a click tells the name itself"
+        shown = orjson.loads(drawn.to_json())["data"][0]
+        words = [str(shown.get(name)) for name in ("y", "text", "hovertext")]
+        assert "<b>" not in " ".join(words) and "customdata" not in dots.hovertemplate
+    named = Presence(("<b>HR",), np.array(["p"]), np.zeros(1), np.ones((1, 1)), np.ones((1, 1), bool))
+    assert list(records.presence_map(named, Look()).data[0].y) == ["&lt;b&gt;HR"]
 
 
 def test_the_presence_map_leaves_gaps_empty_and_marks_what_occurred():

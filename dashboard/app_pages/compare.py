@@ -24,7 +24,7 @@ from dashboard.components import chart_grid, highlighting, listen
 from dashboard.landing import landing
 from dashboard.runs.watch import LIST, SEPARATOR
 from dashboard.service import service
-from dashboard.widgets import el
+from dashboard.widgets import el, plain
 
 LIVE = Path(__file__).with_name("live.py")
 COLUMNS = 3
@@ -92,7 +92,7 @@ def related(loaded: Loaded, view: View, look: Look) -> None:
     st.caption("Drag a box around points of either chart, or click one, to keep only those runs.")
     names = [run.name for run in loaded.runs if run.name in st.session_state.get("compare-picked", ())]
     if 0 < len(names) < len(loaded.runs):
-        st.button(f"Keep only {names[0] if len(names) == 1 else f'these {len(names)} runs'}", icon=":material/filter_alt:",
+        st.button(f"Keep only {plain(names[0]) if len(names) == 1 else f'these {len(names)} runs'}", icon=":material/filter_alt:",
                   on_click=_keep, args=(tuple(names),), type="primary")  # fmt: skip
 
 

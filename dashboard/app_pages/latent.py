@@ -19,7 +19,7 @@ from dashboard.latent.plane import Plane, pca, umap_known, umap_plane
 from dashboard.live.header import GONE
 from dashboard.runs.loading import folder_token, resolve_run
 from dashboard.service import SNAPSHOT_FOLDERS, service
-from dashboard.widgets import el
+from dashboard.widgets import el, plain
 from dashboard.work import Task, unavailable
 from shared.embedding import LEAST_POINTS
 from shared.errors import InputError
@@ -87,7 +87,7 @@ def one_snapshot(layout: RunLayout, source: Source, others: list[Source]) -> Non
         dimension = choices.choose_dimension(sets.mu.shape[1], view.most_active(sets))
     reason = why_no_variables(layout, source)
     if reason:
-        st.caption(reason)
+        st.caption(plain(reason))
     look = Look(dark=st.context.theme.type == "dark")
     shown = view.Shown(layout, source, sets, of, look, label)
     stays = choices.followed(sets.stay.tolist())

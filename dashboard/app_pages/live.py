@@ -14,7 +14,7 @@ from dashboard.live.panels import View
 from dashboard.runs.loading import folder_token
 from dashboard.runs.verdicts import remedies, verdicts
 from dashboard.service import service
-from dashboard.widgets import IMPORTED, el, event_table, is_imported
+from dashboard.widgets import IMPORTED, el, event_table, is_imported, plain
 from shared.reader import Health
 
 SCALES: dict[Scale, str] = {"auto": "Auto", "linear": "Linear", "log": "Log"}
@@ -77,7 +77,7 @@ def cure(name: str, root: str, found: list[str]) -> None:
     with st.expander("Resume with a remedy", icon=":material/healing:"):
         st.markdown("Goes back to the last checkpoint before the onset and on from there with the remedy, as a new run; this one stays "
                     "as it is. The remedies below are in the order of how often they helped in our measurements.")  # fmt: skip
-        chosen = st.radio("Remedy", found, horizontal=True, key=f"remedy {name}")
+        chosen = st.radio("Remedy", found, horizontal=True, key=f"remedy {name}", format_func=plain)
         offer("Resume with this remedy", ["resume", root, "--remedy", chosen], key=f"cure {name}")
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import plotly.graph_objects as go
 
+from dashboard import charts
 from dashboard.charts import COLOURS, Look, layout
 from dashboard.formats import count, number
 from shared.torch_values import Distance, Norms
@@ -112,15 +113,10 @@ def _dots(layers: list[Layer], values: list[float], label: str, colour: str, sym
     return go.Scatter(
         x=[value if _drawable(value) else None for value in values], y=list(range(len(layers))), name=label, mode="markers",
         marker={"color": colour, "symbol": symbol, "size": 8, "line": {"color": colour, "width": 1.5}},
-        text=[f"<b>{_plain(one.name)}</b><br>{label} {number(value, 3)}<br>{words}"
+        text=[f"<b>{charts.text(one.name)}</b><br>{label} {number(value, 3)}<br>{words}"
               for one, value, words in zip(layers, values, told, strict=True)],
         hovertemplate="%{text}<extra></extra>",
     )  # fmt: skip
-
-
-def _plain(name: str) -> str:
-    """Plotly reads some HTML in its texts; a name is none."""
-    return name.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def _drawable(value: float) -> bool:
@@ -133,7 +129,7 @@ def _row(layer: Layer, nothing: str) -> str:
     name = layer.name if len(layer.name) <= LONGEST_NAME else f"…{layer.name[-LONGEST_NAME + 1 :]}"
     notes = [nothing] if layer.size == 0 else ["from zero"] if math.isinf(layer.size) else []
     notes += [f"{count(layer.broken)} not finite"] if layer.broken else []
-    return _plain(f"{name} ({', '.join(notes)})" if notes else name)
+    return charts.text(f"{name} ({', '.join(notes)})" if notes else name)
 
 
 def _told(layer: Layer) -> str:

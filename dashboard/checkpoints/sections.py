@@ -24,7 +24,7 @@ from dashboard.commands import offer
 from dashboard.components import chart_grid
 from dashboard.formats import count
 from dashboard.service import service
-from dashboard.widgets import banner, el
+from dashboard.widgets import banner, el, plain
 from shared.layout import RunLayout
 from shared.reader import Health, read_status
 
@@ -209,7 +209,7 @@ def tensors(run: str, chosen: str, look: Look) -> None:
     frame = tensor_frame(inside, task.result, part, search)
     st.dataframe(frame, hide_index=True, height=_height(len(frame)), key="tensor-table", column_config=NORM_COLUMNS)
     if search and frame.empty:
-        st.caption(f"No tensor's name holds {search!r}.")
+        st.caption(plain(f"No tensor's name holds {search!r}."))
 
 
 def _filters(key: str) -> tuple[Part | None, str]:

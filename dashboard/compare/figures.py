@@ -4,13 +4,13 @@ Built as dictionaries, arrays as base64: `plotly.graph_objects` would take a sec
 """
 
 import base64
-import html
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import orjson
 
+from dashboard import charts
 from dashboard.charts import COLOURS, Look, beyond, layout, y_axis
 from dashboard.compare.curves import Line
 from dashboard.compare.view import Ref, View
@@ -46,16 +46,11 @@ def to_json(figure: Figure) -> str:
     return orjson.dumps(figure, option=orjson.OPT_SERIALIZE_NUMPY).decode()
 
 
-def label_text(label: str) -> str:
-    """A run's name for a chart: plotly.js takes some tags in texts for markup."""
-    return html.escape(label, quote=False)
-
-
 def nothing(words: str, look: Look, height: int = HEIGHT) -> Figure:
     """A chart without data says why."""
     bare = layout(look, height=height)
     bare["xaxis"] = bare["yaxis"] = {"visible": False}
-    note = {"text": label_text(words), "showarrow": False, "x": 0.5, "y": 0.5, "xref": "paper", "yref": "paper"}
+    note = {"text": charts.text(words), "showarrow": False, "x": 0.5, "y": 0.5, "xref": "paper", "yref": "paper"}
     bare["annotations"] = [note | {"font": {"color": COLOURS[look.dark]["note"]}}]
     return {"data": [], "layout": bare}
 
@@ -107,7 +102,7 @@ def _trace(line: Line, per: float, look: Look, log: bool) -> dict[str, Any]:
     few = len(line.x) == 1 or (len(line.x) <= POINTS_WITH_MARKERS // 2 and line.low is None)
     return {
         "type": "scatter", "mode": "lines+markers" if few else "lines", "x": packed(line.x / per), "y": packed(y),
-        "name": label_text(line.group.label), "meta": line.group.label, "line": stroke(line.group.style, look),
+        "name": charts.text(line.group.label), "meta": line.group.label, "line": stroke(line.group.style, look),
         "marker": {"size": 5, "color": line.group.style.colour(look.dark), "symbol": SYMBOLS[line.group.style.dash]}, "connectgaps": False,
         "hovertemplate": "%{y:,.4~g}<extra>%{fullData.name}</extra>",
     }  # fmt: skip

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from dashboard import charts
 from dashboard.charts import COLOURS, Look, layout
 from dashboard.compare.config import differing, is_experiment, value_text
 from dashboard.compare.curves import Drawn
-from dashboard.compare.figures import HEIGHT, SYMBOLS, Figure, label_text, nothing, stroke
+from dashboard.compare.figures import HEIGHT, SYMBOLS, Figure, nothing, stroke
 from dashboard.compare.outcomes import OF
 from dashboard.formats import DASH, number
 
@@ -120,10 +121,10 @@ def parallel(runs: Sequence[Drawn], axes: Sequence[Axis], look: Look) -> Figure:
     base["annotations"] = [note for place, axis in enumerate(axes) for note in _axis_words(place, axis, look)]
     data = []
     for at, run in enumerate(runs):
-        told = "<br>".join(f"{label_text(axis.label)}: {label_text(_text(axis.values[at]))}" for axis in axes)
+        told = "<br>".join(f"{charts.text(axis.label)}: {charts.text(_text(axis.values[at]))}" for axis in axes)
         data.append({
             "type": "scatter", "mode": "lines+markers", "x": list(range(len(axes))), "y": _jsonable(places[:, at]),
-            "name": label_text(run.name), "meta": run.name, "customdata": [run.name] * len(axes), "text": [told] * len(axes),
+            "name": charts.text(run.name), "meta": run.name, "customdata": [run.name] * len(axes), "text": [told] * len(axes),
             "line": stroke(run.style, look, 1.8),
             "marker": {"size": 6, "color": run.style.colour(look.dark)},
             "hovertemplate": "%{text}<extra>%{fullData.name}</extra>",
@@ -134,8 +135,8 @@ def parallel(runs: Sequence[Drawn], axes: Sequence[Axis], look: Look) -> Figure:
 def _axis_words(place: int, axis: Axis, look: Look) -> list[dict[str, Any]]:
     colours = COLOURS[look.dark]
     group, _, name = axis.label.rpartition(".") if axis.key not in OF else ("", "", axis.label)
-    head = f"<b>{label_text(name)}</b>" if axis.key not in OF else f"<b>{label_text(name).replace(', ', '<br>')}</b>"
-    under = [label_text(group)] if group else []
+    head = f"<b>{charts.text(name)}</b>" if axis.key not in OF else f"<b>{charts.text(name).replace(', ', '<br>')}</b>"
+    under = [charts.text(group)] if group else []
     words = "<br>".join([*under, head, *(["log scale"] if axis.log else [])])
     notes = [{"text": words, "x": place, "y": 1.05, "yanchor": "bottom", "font": {"size": 11, "color": colours["text"]}}]
     beside = {
@@ -145,7 +146,7 @@ def _axis_words(place: int, axis: Axis, look: Look) -> list[dict[str, Any]]:
         "bgcolor": colours["paper"],
         "opacity": 0.85,
     }
-    notes += [{"text": label_text(text), "x": place, "y": at, **beside} for at, text in axis.ticks()]
+    notes += [{"text": charts.text(text), "x": place, "y": at, **beside} for at, text in axis.ticks()]
     return [note | {"showarrow": False, "xref": "x", "yref": "y"} for note in notes]
 
 
@@ -163,22 +164,24 @@ def scatter(runs: Sequence[Drawn], across: Axis, up: Axis, look: Look) -> Figure
     if not known:
         return nothing("No run has both of these", look, HEIGHT + 100)
     base = layout(
-        look, x=label_text(across.label), y=label_text(up.label), identity=f"{across.key}:{up.key}", height=HEIGHT + 100
+        look, x=charts.text(across.label), y=charts.text(up.label), identity=f"{across.key}:{up.key}", height=HEIGHT + 100
     )
     base["hovermode"], base["hoverlabel"] = "closest", base["hoverlabel"] | {"namelength": -1}
     base["dragmode"] = "select"
     base["xaxis"] = {**base["xaxis"], "showgrid": True, "rangemode": "normal", "tickformat": ",.4~g", "showspikes": False}
     if not across.numeric:
-        base["xaxis"] |= {"type": "category", "categoryorder": "array", "categoryarray": across.categories, "tickformat": ""}
+        names = [charts.text(one) for one in across.categories]
+        base["xaxis"] |= {"type": "category", "categoryorder": "array", "categoryarray": names, "tickformat": ""}
     elif across.log:
         base["xaxis"] |= {"type": "log"}
     data = []
     for at in known:
         run, x, y = runs[at], across.values[at], up.values[at]
-        told = f"{label_text(across.label)}: {label_text(_text(x))}<br>{label_text(up.label)}: {_text(y)}"
+        told = f"{charts.text(across.label)}: {charts.text(_text(x))}<br>{charts.text(up.label)}: {_text(y)}"
         data.append({
-            "type": "scatter", "mode": "markers", "x": [x if across.numeric else value_text(x)], "y": [y], "name": label_text(run.name),
-            "meta": run.name, "customdata": [run.name], "text": [told], "hovertemplate": "%{text}<extra>%{fullData.name}</extra>",
+            "type": "scatter", "mode": "markers", "x": [x if across.numeric else charts.text(value_text(x))], "y": [y],
+            "name": charts.text(run.name), "meta": run.name, "customdata": [run.name], "text": [told],
+            "hovertemplate": "%{text}<extra>%{fullData.name}</extra>",
             "marker": {"size": 11, "color": run.style.colour(look.dark), "symbol": SYMBOLS[run.style.dash],
                        "line": {"width": 1, "color": COLOURS[look.dark]["paper"]}},
         })  # fmt: skip

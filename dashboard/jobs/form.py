@@ -13,7 +13,7 @@ from dashboard.jobs.form_start import current_draft
 from dashboard.jobs.queue import REFUSED
 from dashboard.jobs.record import WIDTH, command_line
 from dashboard.service import service
-from dashboard.widgets import Html, banner, el
+from dashboard.widgets import Html, banner, el, plain
 from shared.config import TrainConfig
 from shared.errors import InputError
 
@@ -47,7 +47,7 @@ def choose_data(draft: Draft) -> DataSet:
     if draft.untouched("data_dir") == "prepared/demo" and "data_dir" not in draft.typed and found:
         paths = list(titles)
         draft.enter("data_dir", paths[0])
-    places = ", ".join(str(place) for place in hub.options.data)
+    places = plain(", ".join(str(place) for place in hub.options.data))
     key = f"data {draft.generation}"
     st.selectbox(
         "Data set", paths, key=key, format_func=lambda path: titles.get(path, path), accept_new_options=True,
@@ -135,7 +135,7 @@ def buttons(draft: Draft, config: TrainConfig | None, words: list[str] | None, d
         if st.button(
             "Add to queue" if waits else starts, key="start", type="primary", disabled=words is None,
             icon=":material/playlist_add:" if waits else ":material/play_arrow:",
-            help=f"{waits[0].upper()}{waits[1:]}." if waits else "Its device is free: it starts at once.",
+            help=plain(f"{waits[0].upper()}{waits[1:]}.") if waits else "Its device is free: it starts at once.",
         ):  # fmt: skip
             submit(words or [], device)
         if st.button(

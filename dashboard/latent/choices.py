@@ -6,6 +6,7 @@ import streamlit as st
 
 from dashboard.latent.data import Source
 from dashboard.latent.figures import MOST_FOLLOWED
+from dashboard.widgets import plain
 from shared.latents import Of
 
 SOURCE, OF, PLANE, COLOUR, DIMENSION, PATIENT, ORDER, ALL = "source", "of", "plane", "colour", "dim", "patient", "order", "all"
@@ -74,7 +75,7 @@ def choose_source(training: Sequence[Source], checkpoints: Sequence[Source]) -> 
     newest = training[-1] if training else checkpoints[-1]
     source = known.get(asked or "", newest)
     if asked and asked not in known:
-        st.caption(f"`{asked}` is not among the snapshots (long runs are thinned): this is the newest.")
+        st.caption(f"{plain(asked)} is not among the snapshots (long runs are thinned): this is the newest.")
     if checkpoints:
         _choose_kind(training, checkpoints, source)
     if source.step is not None and len(training) > 1:

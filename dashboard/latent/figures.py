@@ -8,6 +8,7 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.colors import sample_colorscale
 
+from dashboard import charts
 from dashboard.charts import COLOURS, Look, layout
 from dashboard.latent.colour import Colouring
 from dashboard.latent.plane import Plane
@@ -70,7 +71,7 @@ def map_figure(
     values, faded = colouring.values[plane.index], 0.35 if followed else 0.85
     known = np.isfinite(values)
     _add_points(figure, plane, drawn[~known[drawn]], sets, colouring,
-                name=f"{colouring.missing} ({np.count_nonzero(~known):,})",
+                name=f"{charts.text(colouring.missing)} ({np.count_nonzero(~known):,})",
                 marker={"size": 5, "color": colours["note"], "opacity": 0.3, "symbol": "circle-open"})  # fmt: skip
     if colouring.names is not None:
         order = sorted(colouring.names, key=lambda value: -np.count_nonzero(values == value))
@@ -78,7 +79,7 @@ def map_figure(
         for value in order:  # the rarest is drawn last, on top
             kind = sorted(colouring.names).index(value)
             _add_points(figure, plane, drawn[values[drawn] == value], sets, colouring,
-                        name=f"{colouring.names[value]} ({np.count_nonzero(values == value):,})",
+                        name=f"{charts.text(colouring.names[value])} ({np.count_nonzero(values == value):,})",
                         marker={"size": 6 if kind else 5, "color": palette[kind], "opacity": faded, "symbol": SYMBOLS[kind]})  # fmt: skip
     elif known.any():
         low, high = np.percentile(values[known], ROBUST)
@@ -93,7 +94,8 @@ def map_figure(
 
 def _colourbar(colouring: Colouring, look: Look) -> dict[str, Any]:
     note = COLOURS[look.dark]["note"]
-    return {"title": {"text": colouring.title, "side": "right", "font": {"size": 11, "color": note}}, "thickness": 10, "outlinewidth": 0,
+    title = {"text": charts.text(colouring.title), "side": "right", "font": {"size": 11, "color": note}}
+    return {"title": title, "thickness": 10, "outlinewidth": 0,
             "tickfont": {"size": 11, "color": note}, "tickformat": ",.3~g", "len": 0.9, "x": 1.0, "xpad": 6}  # fmt: skip
 
 
@@ -105,12 +107,12 @@ def _add_points(
     rows = plane.index[at]
     values = colouring.values[rows]
     words = [
-        f"{minute / 60:.1f} h<br>{colouring.title}: {_said(value, colouring)}"
-        for minute, value in zip(sets.minute[rows].tolist(), values.tolist(), strict=True)
+        f"patient {charts.text(stay)}<br>{minute / 60:.1f} h<br>{charts.text(f'{colouring.title}: {_said(value, colouring)}')}"
+        for stay, minute, value in zip(sets.stay[rows].tolist(), sets.minute[rows].tolist(), values.tolist(), strict=True)
     ]
     figure.add_trace(go.Scatter(
         x=plane.xy[at, 0].round(4), y=plane.xy[at, 1].round(4), mode="markers", name=name, marker=marker, customdata=sets.stay[rows].tolist(),
-        text=words, hovertemplate="patient %{customdata}<br>%{text}<extra></extra>",
+        text=words, hovertemplate="%{text}<extra></extra>",
         selected={"marker": {"opacity": 0.95}}, unselected={"marker": {"opacity": 0.12}},
     ))  # fmt: skip
 
@@ -133,11 +135,11 @@ def _add_trail(figure: go.Figure, trail: Trail, place: int, look: Look) -> None:
     symbols = ["circle-open", *middle, "square"] if len(trail.xy) > 1 else ["square"]
     sizes = [11, *(4 for _ in middle), 10] if len(trail.xy) > 1 else [10]
     figure.add_trace(go.Scatter(
-        x=trail.xy[:, 0], y=trail.xy[:, 1], mode="lines+markers+text", name=f"patient {trail.stay}",
+        x=trail.xy[:, 0], y=trail.xy[:, 1], mode="lines+markers+text", name=f"patient {charts.text(trail.stay)}",
         line={"color": colour, "width": 1.3, "dash": dash},
         marker={"symbol": symbols, "size": sizes, "color": colour, "line": {"width": 2, "color": colour}},
-        text=["" for _ in trail.hours[:-1]] + [trail.stay], textposition="top center", textfont={"size": 11, "color": colour},
-        customdata=trail.hours.round(1), hovertemplate=f"patient {trail.stay}<br>%{{customdata}} h<extra></extra>",
+        text=["" for _ in trail.hours[:-1]] + [charts.text(trail.stay)], textposition="top center", textfont={"size": 11, "color": colour},
+        customdata=trail.hours.round(1), hovertemplate=f"patient {charts.text(trail.stay)}<br>%{{customdata}} h<extra></extra>",
         selected={"marker": {"opacity": 1}}, unselected={"marker": {"opacity": 1}, "textfont": {"color": colour}},
     ))  # fmt: skip
 
@@ -159,7 +161,7 @@ def over_time_figure(look: Look, followed: Sequence[Trail], dimension: int, iden
     for place, trail in enumerate(followed):
         colour, dash = followed_style(place, look)
         figure.add_trace(go.Scatter(
-            x=trail.hours, y=trail.values, mode="lines+markers", name=f"patient {trail.stay}",
+            x=trail.hours, y=trail.values, mode="lines+markers", name=f"patient {charts.text(trail.stay)}",
             line={"color": colour, "width": 2, "dash": dash}, marker={"size": 4, "color": colour},
         ))  # fmt: skip
     return figure

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from dashboard import charts
 from dashboard.charts import COLOURS, Look
 from dashboard.reconstruction.figures import empty, faint, plain
 from shared.reconstruction_stats import FEW, normal_density
@@ -125,7 +126,7 @@ def presence_skill(frame: pd.DataFrame, look: Look) -> go.Figure:
     worse = known["skill"] <= 0
     figure.add_trace(
         go.Scatter(
-            x=known["skill"], y=known.index, mode="markers", customdata=known.index, showlegend=False,
+            x=known["skill"], y=known.index.map(charts.text), mode="markers", customdata=known.index, showlegend=False,
             text=[f"in {n:,} sets ({share:.1%})" for n, share in zip(known["sets"], known["occurs"], strict=True)],
             marker={"size": 8, "symbol": ["diamond" if bad else "circle" for bad in worse],
                     "color": np.where(worse, colours["limit"], colours["training"]).tolist()},

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from dashboard import charts
 from dashboard.charts import COLOURS, Look, layout
 from dashboard.reconstruction.events import History
 from dashboard.runs.colours import RunStyle
@@ -74,7 +75,7 @@ def ranking(errors: pd.DataFrame, look: Look) -> go.Figure:
         return empty(figure, "No variable has a reconstruction", look)
     figure.add_trace(
         go.Scatter(
-            x=ranked["rmse_std"], y=ranked.index, mode="markers", marker=_dots(ranked, look), customdata=ranked.index,
+            x=ranked["rmse_std"], y=ranked.index.map(charts.text), mode="markers", marker=_dots(ranked, look), customdata=ranked.index,
             text=[f"{events:,} events" for events in ranked["modelled"]], showlegend=False,
             hovertemplate="%{y}: %{x:.3f}<br>%{text}<extra></extra>",
         )
@@ -104,7 +105,7 @@ def over_training(history: History, variables: Sequence[str], look: Look, here: 
     lines = [("all (median)", middle, COLOURS[look.dark]["text"], "dot", 3.0)]
     for place, name in enumerate(variables):
         style = RunStyle(place)
-        lines.append((name, history.of(name, "rmse_std"), style.colour(look.dark), style.dash, 1.8))
+        lines.append((charts.text(name), history.of(name, "rmse_std"), style.colour(look.dark), style.dash, 1.8))
     for name, values, colour, dash, width in lines:
         figure.add_trace(
             go.Scatter(
@@ -122,7 +123,7 @@ def unit_over_training(history: History, variable: str, unit: str, slot: int, lo
     """Median absolute error of one variable in its unit over steps, with its quartiles as a band."""
     style = RunStyle(slot)
     colour = style.colour(look.dark)
-    figure = go.Figure(layout=layout(look, y=unit, identity=f"unit:{variable}", height=200))
+    figure = go.Figure(layout=layout(look, y=charts.text(unit), identity=f"unit:{variable}", height=200))
     low, median, high = (history.of(variable, name) for name in ("low", "median", "high"))
     if not np.isfinite(median).any():
         return empty(figure, "No reconstruction of this variable", look)
@@ -211,8 +212,9 @@ def by_frequency(errors: pd.DataFrame, look: Look) -> go.Figure:
     figure.add_trace(
         go.Scatter(
             x=known["modelled"], y=known["rmse_std"], mode="markers+text", marker=_dots(known, look), customdata=known.index,
-            text=[name if name in named else "" for name in known.index], textposition="top center", textfont={"size": 10.5}, cliponaxis=False,
-            showlegend=False, hovertemplate="%{customdata}: %{y:.3f} at %{x:,} values<extra></extra>",
+            text=[charts.text(name) if name in named else "" for name in known.index], hovertext=known.index.map(charts.text),
+            textposition="top center", textfont={"size": 10.5}, cliponaxis=False,
+            showlegend=False, hovertemplate="%{hovertext}: %{y:.3f} at %{x:,} values<extra></extra>",
         )
     )  # fmt: skip
     _limit(figure, look, "predicting the mean", y=1)

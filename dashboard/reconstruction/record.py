@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from dashboard import charts
 from dashboard.charts import COLOURS, Look, layout
 from dashboard.reconstruction.events import Events
 from dashboard.reconstruction.figures import empty, faint, plain
@@ -65,12 +66,7 @@ def record(own: pd.DataFrame, events: Events, variables: Sequence[str], look: Lo
 
 def _title(name: str, events: Events) -> str:
     unit = events.unit(name)
-    return f"<b>{_plain_text(name)}</b><br>{_plain_text(unit) if len(unit) <= TITLE else ''}"
-
-
-def _plain_text(text: str) -> str:
-    """Plotly reads a few tags in titles: a name of a variable is never one."""
-    return text.replace("&", "&amp;").replace("<", "&lt;")
+    return f"<b>{charts.text(name)}</b><br>{charts.text(unit) if len(unit) <= TITLE else ''}"
 
 
 def _traces(own: pd.DataFrame, look: Look) -> list[dict[str, Any]]:
@@ -112,7 +108,7 @@ def presence_map(own: Presence, look: Look) -> go.Figure:
     figure = plain(look, x="hours since admission", y="", identity="presence", height=height)
     if not len(own.hour):
         return empty(figure, "This snapshot holds no set of this patient", look)
-    names = [own.names[at] for at in kept]
+    names = [charts.text(own.names[at]) for at in kept]
     hour, probability, occurred = _merged(own)
     edges, columns = _columns(hour, probability[:, kept].astype(float))
     colours = COLOURS[look.dark]

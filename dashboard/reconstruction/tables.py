@@ -7,6 +7,7 @@ import pandas as pd
 import streamlit as st
 
 from dashboard.reconstruction.events import Events
+from dashboard.widgets import plain
 
 TABLE = "reconstruction-patients"
 
@@ -66,7 +67,7 @@ def patient_table(table: pd.DataFrame, outcomes: Mapping[str, float], label: str
         on_select=lambda: _clicked(list(table.index), choose), selection_mode="single-row",
         column_config={
             "stay": column.TextColumn("Stay", pinned=True),
-            "outcome": column.NumberColumn("Outcome", format="%d", help=f"{label or 'The label that the run predicts'}: 1 or 0."),
+            "outcome": column.NumberColumn("Outcome", format="%d", help=f"{plain(label or 'The label that the run predicts')}: 1 or 0."),
             "events": column.NumberColumn("Values", format="localized", help="In this snapshot, which may leave out some sets."),
             "hours": column.NumberColumn("Until", format="%.1f h", help="Hours from admission to the last value shown."),
             "error": column.NumberColumn("Mean |error|", format="%.3f", help="In standard deviations of each variable."),
