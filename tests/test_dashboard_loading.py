@@ -6,6 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from dashboard.live.panels import latest, series
@@ -15,7 +16,7 @@ from dashboard.runs.loading import Store, resolve_run
 from dashboard.runs.runlog import Dimensions, RunLog
 from dashboard.runs.snapshot import Snapshot
 from shared.layout import RunLayout
-from shared.reader import Health
+from shared.reader import Health, JsonlTail
 from shared.schema import RunState
 from shared.writer import JsonlWriter, cut_after_step, encode_line
 from tests.run_factory import GONE_PID, beat, make_run, make_zoo
@@ -103,19 +104,24 @@ def test_not_finite_is_a_gap_and_not_measured_is_not(tmp_path: Path, store: Stor
     assert latest(snapshot, "training", "loss") == 2.0
 
 
-def test_a_hundred_thousand_steps(tmp_path: Path, store: Store) -> None:
+def test_of_a_hundred_thousand_steps_only_new_ones_are_read(
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     layout = make_run(tmp_path, "a", steps=1)
     line = {"loss": 1.5, "recon": 1.0, "kl": 0.5, "beta": 0.1, "lr": 1e-3, "grad_norm": 1.0, "step_s": 0.1, "stays": 8}
     layout.metrics.write_bytes(b"".join(encode_line(step, line) for step in range(1, 100_001)))
-    began = time.perf_counter()
     snapshot = store.snapshot("a")
-    cold = time.perf_counter() - began
     assert snapshot is not None and len(steps_of(snapshot)) == 100_000
+    read, read_frame = [], JsonlTail.read_frame
+
+    def counted(tail: JsonlTail, limit: int | None = None) -> pd.DataFrame:
+        frame = read_frame(tail, limit)
+        read.append(len(frame))
+        return frame
+
+    monkeypatch.setattr(JsonlTail, "read_frame", counted)
     JsonlWriter(layout.metrics).write(100_001, line)
-    began = time.perf_counter()
-    assert store.snapshot("a") is not None
-    assert time.perf_counter() - began < 0.1 < cold + 0.1
-    assert cold < 3
+    assert store.snapshot("a") is not None and sum(read) == 1
 
 
 def test_store_is_bounded(tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,7 +150,7 @@ def test_a_large_log_is_sampled_and_then_read_whole(tmp_path: Path, monkeypatch:
     JsonlWriter(layout.metrics).write(3001, {"loss": 1.0})
     whole, revision = sample, 1
     while whole.reading is not None:
-        assert told.wait(10)
+        assert told.wait(60)
         told.clear()
         revision += 1
         whole = run.snapshot(revision)

@@ -1,5 +1,6 @@
 """The UMAP that the dashboard has made beside it: once for all who ask, one at a time, on runs of its folder alone."""
 
+import os
 import sys
 import threading
 
@@ -24,7 +25,15 @@ class Watched:
             runs, lambda name: None if self.work.progress(self.task) == Progress("running", "starting") else self.ended.set()
         )
         self.task = Task("run", "latents")
-        wait = self.work._wait
+        wait, set_priority = self.work._wait, os.setpriority
+        self.started = threading.Event()
+        """The process is there: the last thing before it is waited for is its priority."""
+
+        def noticed(*given):
+            set_priority(*given)
+            self.started.set()
+
+        monkeypatch.setattr("dashboard.work.os.setpriority", noticed)
 
         def instead(command, output):
             self.began.append(command)
@@ -66,8 +75,7 @@ def test_failed_work_shows_its_last_lines_and_can_be_tried_again(layout, monkeyp
 def test_work_ends_with_the_dashboard(layout, monkeypatch):
     watched = Watched(layout.root.parent, monkeypatch, "import time; time.sleep(600)")
     watched.work.ask(watched.task, None, "token")
-    while watched.work._process is None:
-        threading.Event().wait(0.01)
+    assert watched.started.wait(30), "no process within 30 s"
     process = watched.work._process
     watched.work.stop()
     assert process.poll() is not None
