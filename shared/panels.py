@@ -93,8 +93,7 @@ def _best(facts: Facts) -> list[Guide]:
         return []
     rise = facts.limits.overfit_rise
     worse = facts.best_recon + rise * abs(facts.best_recon)
-    label = f"best on the probe {facts.best_recon:.4g}; the band is {rise:.0%} above it"
-    return [Guide(label, facts.best_recon, worse, tone="good"), Guide("", facts.best_recon)]
+    return [Guide("", facts.best_recon, worse, tone="good"), Guide(f"best {facts.best_recon:.4g}", facts.best_recon)]
 
 
 def _chance(facts: Facts) -> list[Guide]:
@@ -135,7 +134,7 @@ POSTERIOR = (
     ),
     Panel(
         "recon", BOTH, guides=_best,
-        guide_text="The probe is a fixed set, in evaluation mode: its curve is free of batch noise and dropout. Once it leaves the band "
+        guide_text="The probe is a fixed set, in evaluation mode: its curve is free of batch noise and dropout. The band begins at its best. Once it leaves the band "
         "for good while training goes on falling, the model overfits; a curve that stays flat from the start has stagnated.",
     ),
 )  # fmt: skip
