@@ -1,22 +1,25 @@
 """UMAP of a run: exact neighbours, layouts that keep them, frames that stay where they were, results that are used only for their input."""
 
-import os
+import shutil
 import signal
 import subprocess
 import sys
-import time
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from watchdog.events import FileSystemEventHandler
+from watchdog.observers import Observer
 
 from backend.__main__ import main
 from backend.umap_layout import kept_neighbours, neighbours, principal, started_from, turned_onto
 from shared.embedding import LEAST_POINTS, read_embedding, write_embedding
 from shared.errors import InputError
 from shared.latents import read_latents
+from shared.layout import RunLayout
 from tests.latent_runs import latent_run
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -112,8 +115,8 @@ def test_frames_stay_where_they_were(laid_out):
 
 
 @pytest.mark.slow
-def test_frames_are_kept_as_long_as_their_input_is(laid_out, capsys):
-    layout, _ = laid_out
+def test_frames_are_kept_as_long_as_their_input_is(laid_out, tmp_path, capsys):
+    layout = RunLayout(shutil.copytree(laid_out[0].root, tmp_path / "run"))
     before = read_embedding(layout.umap("latents")).frames
     layout.latents(200).write_bytes(layout.latents(100).read_bytes())
     layout.latents(100).unlink()
@@ -133,8 +136,8 @@ def test_frames_are_kept_as_long_as_their_input_is(laid_out, capsys):
 
 
 @pytest.mark.slow
-def test_states_and_checkpoints(laid_out, capsys):
-    layout, _ = laid_out
+def test_states_and_checkpoints(laid_out, tmp_path, capsys):
+    layout = RunLayout(shutil.copytree(laid_out[0].root, tmp_path / "run"))
     assert main(["umap", str(layout.root), "--of", "states", "--step", "300"]) == 0
     states = read_embedding(layout.umap("states")).frames[300]
     assert len(states.rows) == np.isfinite(read_latents(layout.latents(300)).state[:, 0]).sum()
@@ -176,13 +179,27 @@ def test_a_run_that_cannot_be_written_is_named(tmp_path, capsys):
 @pytest.mark.slow
 def test_a_kill_leaves_nothing_half_written(tmp_path):
     layout = latent_run(tmp_path, "run", steps=(1,), stays=1500, dims=16)
-    process = subprocess.Popen([sys.executable, "-m", "backend", "umap", str(layout.root)], cwd=ROOT, stderr=subprocess.PIPE)
     progress = layout.progress(layout.umap("latents"))
-    deadline = time.monotonic() + 60
-    while not progress.exists() and process.poll() is None and time.monotonic() < deadline:
-        os.sched_yield()
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=60) == 130
+    progress.parent.mkdir(parents=True)
+    begun = threading.Event()
+
+    class Seen(FileSystemEventHandler):
+        def on_any_event(self, event):
+            if str(progress) in (event.src_path, event.dest_path):
+                begun.set()
+
+    observer = Observer()
+    observer.schedule(Seen(), str(progress.parent))
+    observer.start()
+    process = subprocess.Popen([sys.executable, "-m", "backend", "umap", str(layout.root)], cwd=ROOT, stderr=subprocess.PIPE)
+    try:
+        assert begun.wait(60), "no progress within a minute"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=60) == 130
+    finally:
+        process.kill()
+        observer.stop()
+        observer.join()
     assert not [path for path in layout.analysis.rglob("*") if path.is_file()]
 
 
