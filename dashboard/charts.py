@@ -27,8 +27,8 @@ from shared.drawing import (
 )  # fmt: skip
 
 __all__ = [
-    "COLOURS", "FONT", "HEIGHT", "WIDTHS", "Curve", "Guide", "Look", "Mark", "Role", "Scale", "Tone", "beyond", "draw", "layout", "text",
-    "y_axis",
+    "COLOURS", "FONT", "HEIGHT", "WIDTHS", "Curve", "Guide", "Look", "Mark", "Role", "Scale", "Tone", "add_mark", "beyond", "draw", "layout",
+    "text", "y_axis",
 ]  # fmt: skip
 HEIGHT = 250
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
@@ -84,7 +84,7 @@ def draw(
         if guide.always or is_near(guide, values):
             _add_guide(figure, guide, colours, log)
     for mark in marks:
-        _add_mark(figure, mark, colours)
+        add_mark(figure, mark, look)
     return figure
 
 
@@ -165,13 +165,17 @@ def _add_guide(figure: go.Figure, guide: Guide, colours: dict[str, str], log: bo
     )  # fmt: skip
 
 
-def _add_mark(figure: go.Figure, mark: Mark, colours: dict[str, str]) -> None:
+def add_mark(figure: go.Figure, mark: Mark, look: Look, *, above: bool = False) -> None:
+    """A dotted line where something began, with its words; `above` what is drawn where that fills the chart."""
+    colours = COLOURS[look.dark]
     colour = colours[mark.tone]
-    line = {"color": colour, "width": 1, "dash": "dot"}
-    figure.add_shape(type="line", xref="x", yref="y domain", x0=mark.step, x1=mark.step, y0=0, y1=1, line=line, layer="below")
+    line = {"color": colour, "width": 1.8 if above else 1, "dash": "dot"}
+    figure.add_shape(
+        type="line", xref="x", yref="y domain", x0=mark.step, x1=mark.step, y0=0, y1=1, line=line, layer="above" if above else "below"
+    )  # fmt: skip
     if not mark.label:
         return
     figure.add_annotation(
         text=text(mark.label), xref="x", x=mark.step, yref="y domain", y=0, xanchor="left", yanchor="bottom", showarrow=False,
-        textangle=-90, font={"size": 10, "color": colour},
+        textangle=-90, font={"size": 10, "color": colour}, bgcolor=colours["paper"] if above else None,
     )  # fmt: skip

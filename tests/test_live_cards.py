@@ -178,6 +178,18 @@ def test_a_snapshot_remembers_the_newest_figures_alone(tmp_path: Path) -> None:
     assert snapshot.once(999, lambda: 0) == -999 and snapshot.once(1, lambda: 0) == 0 and len(snapshot.drawn) == 128
 
 
+def test_the_onset_of_a_collapse_is_drawn_over_the_dimensions(tmp_path: Path) -> None:
+    make_run(tmp_path, "a", steps=900, collapse=True)
+    snapshot = snapshot_of(tmp_path)
+    snapshot = replace(snapshot, dimensions=(np.array([100.0, 400.0, 800.0]), np.ones((3, 4))))
+    began = [float(one.began) for one in (*snapshot.verdicts, *snapshot.past) if one.began and one.severity == "alarm"]
+    drawn = dimension_figure(snapshot, Look(), View()).layout
+    assert began and {*began} <= {shape.x0 for shape in drawn.shapes if shape.layer == "above"}
+    assert any("ollapse" in note.text for note in drawn.annotations)
+    hours = dimension_figure(snapshot, Look(), View(axis="time")).layout.shapes
+    assert axis_of(snapshot, "time").at(min(began)).item() in [pytest.approx(shape.x0) for shape in hours]
+
+
 def test_sections_of_a_run(tmp_path: Path) -> None:
     make_run(tmp_path, "a", steps=300)
     snapshot = snapshot_of(tmp_path)

@@ -1,22 +1,26 @@
 """KL of every latent dimension over training, as a picture: which dimensions live, since when, and which die together."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
 
-from dashboard.charts import COLOURS, Look, layout
+from dashboard.charts import COLOURS, Look, add_mark, layout
 from dashboard.live.axes import axis_of
 from dashboard.live.panels import View
 from dashboard.runs.snapshot import Snapshot
+from shared.panels import Panel, marks
 
 HEIGHT = 340
+KL = Panel("kl", ("probe",))
 FLOOR, TOP = 1e-3, 1.0
 """Nats at the dark and at least at the bright end: below the first a dimension carries nothing."""
 HELP = (
     "Each row is a latent dimension, the most informative of the last evaluation on top; each column an evaluation of the probe set. "
     "Bright: the dimension carries much. A row that goes dark has collapsed at that step; rows that go dark together have one cause, "
-    "such as beta; rows that were never bright are surplus, which is no fault. The colours are logarithmic."
+    "such as beta; rows that were never bright are surplus, which is no fault. Dotted lines are where a verdict began. The colours are "
+    "logarithmic."
 )
 
 
@@ -60,5 +64,7 @@ def dimension_figure(snapshot: Snapshot, look: Look, view: View) -> go.Figure:
                       "thickness": 10, "outlinewidth": 0, "tickfont": {"size": 10, "color": colours["note"]}},
         )
     )  # fmt: skip
+    for mark in marks(snapshot, KL):
+        add_mark(figure, replace(mark, step=float(axis.at(mark.step))), look, above=True)
     figure.update_yaxes(type="category", autorange="reversed", tickformat="", showgrid=False)
     return figure
