@@ -4,12 +4,14 @@ import math
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from google.protobuf.message import DecodeError
+from google.protobuf.struct_pb2 import Value
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.plugins.hparams.metadata import SESSION_START_INFO_TAG
@@ -21,6 +23,10 @@ from backend.tensorboard_scalars import Scalars
 from shared.errors import InputError
 
 NAME = "tfevents"
+LATEST = 253_402_300_799.0
+"""The last second of the year 9999, with which Python's calendar ends."""
+UNREADABLE = (DecodeError, TypeError, ValueError, OverflowError, KeyError)
+"""What protobuf and `make_ndarray` raise of content that is not what it says."""
 LARGE = 30_000_000
 """Bytes that take several seconds to read."""
 
@@ -83,6 +89,8 @@ class LogReader:
         self.log = ScalarLog(path)
         self._folders = (path, *beside)
         self._files: dict[Path, RecordFile] = {}
+        self._wrong: Counter[str] = Counter()
+        """What is wrong with single records, in words, and with how many."""
 
     def files(self) -> list[Path]:
         """The event files there are now, in the order of their names."""
@@ -132,7 +140,7 @@ class LogReader:
         Raises:
             InputError: there are files, and nothing can be read of them.
         """
-        self.log.notes = []
+        self.log.notes = [f"{what}: {count:,}." for what, count in self._wrong.items()]
         for path, file in self._files.items():
             try:
                 size = path.stat().st_size
@@ -157,14 +165,25 @@ class LogReader:
             except DecodeError:
                 continue  # too long for its checksum to be looked at, and no scalar
             for value in event.summary.value:
-                number = _number_of(value)
-                if number is None:
+                try:
+                    number = _number_of(value)
                     if value.tag == SESSION_START_INFO_TAG:
                         self.log.hparams.update(_hparams_of(value))
+                except UNREADABLE:
+                    self._wrong[f"Values of {value.tag!r} that cannot be read are left out"] += 1
+                    continue
+                if number is None:
                     continue
                 if value.tag not in scalars:
                     scalars[value.tag] = Scalars()
-                scalars[value.tag].add(event.step, event.wall_time, number)
+                scalars[value.tag].add(event.step, self._wall_of(event), number)
+
+    def _wall_of(self, event: Event) -> float:
+        """When it was logged, 0 where that is no time."""
+        if 0 <= event.wall_time <= LATEST:
+            return event.wall_time
+        self._wrong["Events with a wall time that is no time count as of 1970"] += 1
+        return 0.0
 
 
 def _number_of(value: Summary.Value) -> float | None:
@@ -179,12 +198,18 @@ def _number_of(value: Summary.Value) -> float | None:
 
 def _hparams_of(value: Summary.Value) -> dict[str, Any]:
     content = HParamsPluginData.FromString(value.metadata.plugin_data.content)
-    return dict(_plain(content.session_start_info.hparams.items()))
+    found = content.session_start_info.hparams.items()
+    return {name: _plain(hparam) for name, hparam in found if hparam.WhichOneof("kind") is not None}
 
 
-def _plain(items: Any) -> Iterator[tuple[str, Any]]:
-    for name, value in items:
-        kind = value.WhichOneof("kind")
-        if kind is not None:
-            number = getattr(value, kind)
-            yield name, int(number) if isinstance(number, float) and number.is_integer() and abs(number) < 1e15 else number
+def _plain(value: Value) -> Any:
+    """As Python has it: lists and structs may hold further ones."""
+    kind = value.WhichOneof("kind")
+    if kind == "list_value":
+        return [_plain(part) for part in value.list_value.values]
+    if kind == "struct_value":
+        return {name: _plain(part) for name, part in value.struct_value.fields.items()}
+    if kind is None or kind == "null_value":
+        return None
+    plain = getattr(value, kind)
+    return int(plain) if isinstance(plain, float) and plain.is_integer() and abs(plain) < 1e15 else plain

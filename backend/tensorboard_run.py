@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from backend.tensorboard_logs import LogReader
 from backend.tensorboard_places import places
@@ -30,6 +31,7 @@ BY_SCALARS = Verdict(
     "They show what is wrong with a posterior and never that it is well: a KL that looks healthy may be clamped by free bits or "
     "weighted by beta.",
 )  # fmt: skip
+RESERVED = frozenset({"time", "kind", "source", "nonfinite"})
 ROLES: tuple[Role, ...] = ("training", "validation", "probe")
 Line = tuple[int, bytes]
 Told = Callable[[int], None]
@@ -97,7 +99,7 @@ class LogImport:
             for step, wall, values in table.rows():
                 if end is not None and step >= end:
                     return
-                yield step, encode_line(step, {"time": round(wall, 3), **values})
+                yield step, encode_line(step, own(values) | {"time": round(wall, 3)})
 
     def evaluation_lines(self, afters: Mapping[Role, int] = {}, ends: Mapping[Role, int] = {}) -> Iterator[Line]:
         """Lines of evaluations.jsonl beyond `afters` and before `ends`: held-out figures of the outcome and losses, and of the posterior."""
@@ -110,7 +112,7 @@ class LogImport:
             for step, wall, values in table.rows():
                 if end is not None and step >= end:
                     return
-                yield step, encode_line(step, {"kind": kind, "time": round(wall, 3), **values, **more})
+                yield step, encode_line(step, own(values) | {"kind": kind, "time": round(wall, 3), **more})
 
     def events(self, state: RunState) -> Iterator[Event]:
         """What can be told of the run: begin and end, verdicts in the order in which they came, what could not be read."""
@@ -187,6 +189,11 @@ class LogImport:
                 Session(started_at=now(), from_step=0, pid=os.getpid(), host=socket.gethostname(), command=command)
             ]
         write_record(self.layout.run_json, info, durable=True)
+
+
+def own(values: Mapping[str, float]) -> dict[str, Any]:
+    """Logged values under their names, of which a row needs some itself: a tag `time` is kept as `logged_time`."""
+    return {f"logged_{name}" if name in RESERVED else name: value for name, value in values.items()}
 
 
 @contextlib.contextmanager
