@@ -109,7 +109,7 @@ def _majority(facts: Facts) -> list[Guide]:
 
 def _reliance(facts: Facts) -> list[Guide]:
     limit = facts.limits.decoder_reliance
-    return [Guide(f"ignores the latent below {limit:.0%}", limit, tone="limit")]
+    return [Guide(f"ignores the latent below {100 * limit:.3g}%", limit, tone="limit")]
 
 
 BOTH: tuple[Role, Role] = ("training", "probe")
@@ -134,7 +134,8 @@ POSTERIOR = (
     ),
     Panel(
         "recon", BOTH, guides=_best,
-        guide_text="The probe is a fixed set, in evaluation mode: its curve is free of batch noise and dropout. The band begins at its best. Once it leaves the band "
+        guide_text="The probe is a fixed set, in evaluation mode: its curve is free of batch noise and dropout. The band begins at "
+        "its best. Once it leaves the band "
         "for good while training goes on falling, the model overfits; a curve that stays flat from the start has stagnated.",
     ),
 )  # fmt: skip
