@@ -53,7 +53,7 @@ class Service:
         self.watcher = Watcher(runs, self.revisions)
         self.jobs = Jobs(runs, allowed=options.allow_jobs)
         self.work = Work(runs, lambda name: self.revisions.mark([name]))
-        self.store = Store(runs, self.revisions.current, lambda name: self.revisions.mark([name]))
+        self.store = Store(runs, self.revisions.current, lambda name: self.revisions.mark([name]), self.revisions.subscribed)
         self.summaries = Summaries(runs, self.revisions.current, lambda: self.revisions.mark([LIST]))
         self.bell = Bell(runs, lambda: self.revisions.mark([NOTICES]), options.ways, options.address)
         self.revisions.hear = self.bell.touch

@@ -2,7 +2,7 @@
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from dashboard.runs.links import leads_out
@@ -57,12 +57,22 @@ def _changed_at(folder: Path) -> int:
 
 
 class Store:
-    """The runs of one folder. The logs not looked at for longest are forgotten when all that are open take too much memory."""
+    """The runs of one folder. The logs not looked at for longest are forgotten when all that are open take too much memory.
 
-    def __init__(self, runs: Path, revision: Callable[[str], int], changed: Callable[[str], None] = lambda name: None) -> None:
+    Those that `looked_at` names are kept: they would be read anew at their next step.
+    """
+
+    def __init__(
+        self,
+        runs: Path,
+        revision: Callable[[str], int],
+        changed: Callable[[str], None] = lambda name: None,
+        looked_at: Callable[[], Iterable[str]] = tuple,
+    ) -> None:
         self.runs = runs
         self.revision = revision
         self._changed = changed
+        self._looked_at = looked_at
         self._logs: OrderedDict[str, RunLog] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -84,8 +94,13 @@ class Store:
 
     def _forget(self) -> None:
         used = sum(run.bytes for run in self._logs.values())
-        while len(self._logs) > 1 and (used > MAX_BYTES or len(self._logs) > MAX_OPEN_RUNS):
-            _, oldest = self._logs.popitem(last=False)
+        if used <= MAX_BYTES and len(self._logs) <= MAX_OPEN_RUNS:
+            return
+        kept = {*self._looked_at(), next(reversed(self._logs))}
+        for name in [name for name in self._logs if name not in kept]:
+            if used <= MAX_BYTES and len(self._logs) <= MAX_OPEN_RUNS:
+                return
+            oldest = self._logs.pop(name)
             used -= oldest.bytes
             oldest.close()
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from dashboard.outlive import Outlive
 from dashboard.runs.curves import Curves
 from dashboard.runs.snapshot import Snapshot
 from shared.layout import RunLayout
@@ -21,6 +22,10 @@ LARGE_BYTES = 48 << 20
 PIECE_BYTES = 12 << 20
 SAMPLE_LINES = 1500
 MOST_DIMENSION_ROWS = 512
+UNREAD = "a part of it cannot be read; the dashboard's own log says why"
+
+_background = threading.BoundedSemaphore(2)
+"""Large logs that are read at the same time, over all runs: more would only take the processor from the pages."""
 
 _generations = count(1)
 
@@ -59,26 +64,32 @@ class StepLog:
         self.share: float | None = None
         """How much of a large log has been read; None: all of it."""
         self._changed = changed
+        self.unread = False
+        """Whether a part of it could be understood by nobody."""
         self._begun = False
+        self._away: Curves | None = None
+        """What is being read in the background."""
         self._whole: Curves | None = None
         self._failed: OSError | None = None
         self._stopped = threading.Event()
 
     def read(self) -> None:
-        """Take in what is new. Raises OSError when the file cannot be read."""
+        """Take in what is new. Raises OSError when the file cannot be read; the next call tries again, from where it stopped."""
         if not self._begun:
-            self._begun = True
             size = self.tail.path.stat().st_size if self.tail.path.exists() else 0
             if size > LARGE_BYTES:
-                self._sample(size)
-                return
+                self._sample()
+            self._begun = True
         if self._failed is not None:
-            raise self._failed
-        if self.share is not None and self._whole is None:
-            return
+            failed, self._failed, self.share = self._failed, None, None
+            raise failed
         if self._whole is not None:
-            self.curves, self._whole, self.share = self._whole, None, None
+            self.curves, self._away, self._whole, self.share = self._whole, None, None, None
             self.generation = next(_generations)
+        if self._away is not None:
+            if self.share is None:
+                self._begin(self._away)
+            return
         self.curves, more = self._piece(self.curves)
         while more:
             self.curves, more = self._piece(self.curves)
@@ -87,34 +98,40 @@ class StepLog:
         """End the reading in the background."""
         self._stopped.set()
 
-    def _sample(self, size: int) -> None:
-        frame = frame_of(b"".join(sampled(self.tail.path, SAMPLE_LINES)))
-        self.curves.extend(frame)
-        self.share = 0.0
-        threading.Thread(target=self._read_all, args=(size,), name=f"reads {self.tail.path.parent.name}", daemon=True).start()
+    def _sample(self) -> None:
+        self.curves.extend(frame_of(b"".join(sampled(self.tail.path, SAMPLE_LINES))))
+        self._away = Curves()
 
-    def _read_all(self, size: int) -> None:
-        """On a thread of its own: nobody else touches the tail until `_whole` is there."""
-        curves, told = Curves(), 0.0
-        try:
-            more = True
-            while more and not self._stopped.is_set():
-                curves, more = self._piece(curves)
-                self.share = 1 - min(self.tail.left / size, 1)
-                if self.share - told > 0.1:
-                    told = self.share
-                    self._changed()
-        except OSError as error:
-            self._failed = error
-        self._whole = curves
+    def _begin(self, curves: Curves) -> None:
+        self.share = 0.0
+        threading.Thread(target=self._read_all, args=(curves,), name=f"reads {self.tail.path.parent.name}", daemon=True).start()
+
+    def _read_all(self, curves: Curves) -> None:
+        """On a thread of its own: nobody else touches the tail until `_whole` or `_failed` is there."""
+        told, more, read = 0.0, True, 0
+        with _background:
+            try:
+                while more and not self._stopped.is_set():
+                    curves, more = self._piece(curves)
+                    read += PIECE_BYTES
+                    self.share = share = read / (read + self.tail.left)
+                    if share - told > 0.1:
+                        told = share
+                        self._changed()
+            except OSError as error:
+                self._away, self._failed = curves, error
+            else:
+                self._whole = None if self._stopped.is_set() else curves
         self._changed()
 
     def _piece(self, curves: Curves) -> tuple[Curves, bool]:
-        frame = self.tail.read_frame(PIECE_BYTES)
-        if self.tail.restarted:
-            curves = Curves()
-            self.generation = next(_generations)
-        curves.extend(frame)
+        with Outlive(f"reading {self.tail.path}", but=(OSError,)) as piece:
+            frame = self.tail.read_frame(PIECE_BYTES)
+            if self.tail.restarted:
+                curves, self.unread = Curves(), False
+                self.generation = next(_generations)
+            curves.extend(frame)
+        self.unread |= piece.failed
         return curves, self.tail.left > 0
 
 
@@ -133,6 +150,8 @@ class RunLog:
         self._verdicts = VerdictLog()
         self._damaged: list[str] = []
         """Events that cannot be read."""
+        self._unread: set[str] = set()
+        """Files of which something was understood by nobody."""
         self._snapshot: Snapshot | None = None
 
     @property
@@ -167,10 +186,14 @@ class RunLog:
             (self.layout.events, self._read_events),
         ):
             try:
-                read()
+                with Outlive(f"reading {path}", but=(OSError,)) as reading:
+                    read()
             except OSError as error:
                 problems.append(f"{path.name}: {error.strerror}")
-        return problems
+            if reading.failed:
+                self._unread.add(path.name)
+        unread = self._unread | ({self.layout.metrics.name} if self._steps.unread else set())
+        return problems + [f"{name}: {UNREAD}" for name in sorted(unread)]
 
     def _read_evaluations(self) -> None:
         new = self._evaluations.read()
