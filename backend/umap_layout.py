@@ -32,7 +32,11 @@ class Neighbours:
 
 
 def neighbours(X: np.ndarray, k: int = NEIGHBOURS) -> Neighbours:
-    """The exact `k` nearest of each of [n, D] float32, by Euclidean distance."""
+    """The exact `k` nearest of each of [n, D] float32, by Euclidean distance.
+
+    Points are centred first: |x|^2 + |y|^2 - 2xy cancels where they share an offset that is large beside their distances.
+    """
+    X = X - X.mean(axis=0, dtype=np.float64).astype(X.dtype)
     square = np.einsum("nd,nd->n", X, X)
     index, distance = np.empty((len(X), k), np.int32), np.empty((len(X), k), np.float32)
     for start in range(0, len(X), BLOCK):
