@@ -34,41 +34,65 @@ WRITE_EVERY_S = 3.0
 
 Told = Callable[[str, float], None]
 """Hears what is being done and the share of all that is done"""
+LeftOut = Callable[[int, str], None]
+"""Hears the step of a snapshot that cannot be read, and why"""
 
 
-def make_frames(sources: Mapping[int, Path], of: Of, target: Path, first: int, library: str, told: Told) -> int:
+def make_frames(
+    sources: Mapping[int, Path], of: Of, target: Path, first: int, library: str, told: Told,
+    left_out: LeftOut = lambda step, why: None,
+) -> int:  # fmt: skip
     """Lay out the snapshots `sources` (step to path) into `target`, `first` before the others; returns how many were new.
+
+    A snapshot that cannot be read is left out: training may have thinned it away, or be writing it.
 
     Frames there already are kept, as long as their snapshot is the same and so are library and procedure. The file is written
     again every few seconds, so that finished frames can be looked at.
 
     Raises:
-        InputError: a snapshot cannot be read, or none of them has enough points.
+        InputError: no snapshot can be read, or none of them has enough points. What `left_out` raises ends the work too.
     """
-    inputs = {step: fingerprint(path) for step, path in sources.items()}
+    inputs, unread = _fingerprints(sources, left_out)
     known = _read_or_none(target)
     frames = _still_good(known, inputs, library)
-    if known is not None and len(frames) == len(sources) == len(known.frames):
+    if inputs and known is not None and len(frames) == len(inputs) == len(known.frames):
         return 0
-    missing = sorted(set(sources) - set(frames))
-    total, written, too_few = len(missing), time.monotonic(), {}
+    missing = sorted(set(inputs) - set(frames))
+    total, written, too_few, before = len(missing), time.monotonic(), dict[int, int](), len(frames)
     for number in range(total):
         step = _next(missing, frames, first)
         missing.remove(step)
         near = min(frames, key=lambda other: abs(other - step)) if frames else None
         heard = _counting(told, f"step {step:,}" if step >= 0 else "checkpoint", number, total)
-        frame, points = _make(sources[step], of, inputs[step], near, frames, heard)
+        try:
+            frame, points = _make(sources[step], of, inputs[step], near, frames, heard)
+        except InputError as error:
+            unread.append(str(error))
+            left_out(step, str(error))
+            continue
         if frame is None:
             too_few[step] = points
             continue
         frames[step] = frame
-        if time.monotonic() - written > WRITE_EVERY_S or number == 0:
+        if time.monotonic() - written > WRITE_EVERY_S or len(frames) == before + 1:
             write_embedding(target, dict(sorted(frames.items())), library)
             written = time.monotonic()
     if not frames:
-        raise InputError(_why_none(of, too_few))
+        raise InputError(_why_none(of, too_few) if too_few or not unread else unread[0])
     write_embedding(target, dict(sorted(frames.items())), library)
-    return total - len(too_few)
+    return len(frames) - before
+
+
+def _fingerprints(sources: Mapping[int, Path], left_out: LeftOut) -> tuple[dict[int, str], list[str]]:
+    """Step to fingerprint of the snapshots that are there, and why others cannot be read."""
+    found, unread = {}, []
+    for step, path in sources.items():
+        try:
+            found[step] = fingerprint(path)
+        except OSError as error:
+            unread.append(f"{path}: cannot be read ({error.strerror})")
+            left_out(step, unread[-1])
+    return found, unread
 
 
 def _why_none(of: Of, too_few: Mapping[int, int]) -> str:

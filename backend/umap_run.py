@@ -14,6 +14,7 @@ import importlib.util
 import math
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -50,18 +51,25 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"--step {args.step}: no latents snapshot of it; there are {', '.join(map(str, sorted(sources)))}")
     first = args.step if args.step is not None else max(sources)
     target = layout.umap(of, args.checkpoint)
-    began = time.monotonic()
+    began, left = time.monotonic(), list[str]()
+
+    def left_out(step: int, why: str) -> None:
+        if step in (args.step, OF_CHECKPOINT):
+            raise InputError(why)
+        left.append(why)
+        print(f"left out: {why}", file=sys.stderr, flush=True)
+
     try:
         with interrupted_by_terminate(), contextlib.closing(Progress(layout.progress(target))) as progress:
             progress("loading umap-learn", 0.0)
             from backend.umap_frames import make_frames
 
-            made = make_frames(sources, of, target, first, made_with, progress)
+            made = make_frames(sources, of, target, first, made_with, progress, left_out)
     except OSError as error:
         raise InputError(
             f"{error.filename or target}: {error.strerror}; the layout is kept with the run, which has to be writable"
         ) from error
-    print(f"{target}: {len(sources)} frames, {made} of them new, {time.monotonic() - began:.1f} s")
+    print(f"{target}: {len(sources) - len(left)} frames, {made} of them new, {time.monotonic() - began:.1f} s")
     return 0
 
 

@@ -16,6 +16,7 @@ from watchdog.observers import Observer
 
 from backend.__main__ import main
 from backend.umap_layout import kept_neighbours, neighbours, principal, started_from, turned_onto
+from backend.umap_run import sources_of
 from shared.embedding import LEAST_POINTS, read_embedding, write_embedding
 from shared.errors import InputError
 from shared.latents import read_latents
@@ -42,6 +43,15 @@ def test_neighbours_are_the_exact_ones():
     distance = np.linalg.norm(X[:, None].astype(float) - X[None], axis=2)
     assert (found.index[:, 0] == np.arange(len(X))).all() and (found.distance[:, 0] == 0).all()
     assert found.distance == pytest.approx(np.sort(distance, axis=1)[:, :6], abs=2e-3)
+
+
+def test_an_offset_that_all_points_share_changes_no_neighbour():
+    X = np.random.default_rng(0).normal(scale=0.1, size=(1300, 7)).astype(np.float32)
+    there = X + np.float32(1000)
+    X = (there - np.float32(1000)).astype(np.float32)  # what rounding left of them
+    found, expected = neighbours(there, 6), neighbours(X, 6)
+    assert found.distance == pytest.approx(expected.distance, abs=1e-4)
+    assert (found.index == expected.index).mean() > 0.999
 
 
 @settings(max_examples=30, deadline=None)
@@ -133,6 +143,26 @@ def test_frames_are_kept_as_long_as_their_input_is(laid_out, tmp_path, capsys):
     assert read_embedding(layout.umap("latents")).frames[300].xy == pytest.approx(before[300].xy), (
         "the same input, the same layout"
     )
+
+
+@pytest.mark.slow
+def test_snapshots_that_cannot_be_read_are_named_and_left_out(laid_out, tmp_path, capsys, monkeypatch):
+    layout = RunLayout(shutil.copytree(laid_out[0].root, tmp_path / "run"))
+    listed = sources_of(layout, None)
+    monkeypatch.setattr("backend.umap_run.sources_of", lambda layout, checkpoint: listed)
+    layout.latents(100).unlink()  # thinned out after it was listed
+    layout.latents(200).write_bytes(b"torn")
+    for step in ("100", "200"):
+        assert main(["umap", str(layout.root), "--step", step]) == 2
+        assert str(layout.latents(int(step))) in capsys.readouterr().err
+    assert main(["umap", str(layout.root)]) == 0
+    said = capsys.readouterr()
+    assert f"left out: {layout.latents(100)}: cannot be read (No such file" in said.err and "writable" not in said.err
+    assert f"left out: {layout.latents(200)}: cannot be read" in said.err
+    assert "1 frames, 0 of them new" in said.out and list(read_embedding(layout.umap("latents")).frames) == [300]
+    layout.latents(300).write_bytes(b"torn")
+    assert main(["umap", str(layout.root)]) == 2
+    assert "error:" in (error := capsys.readouterr().err) and "cannot be read" in error
 
 
 @pytest.mark.slow
