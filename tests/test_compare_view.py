@@ -12,10 +12,10 @@ from shared.errors import InputError
 
 RUNS = [
     Candidate("p12-healthy", "finished", ("sweep", "good one"), {"loss.beta_max": 0.1, "model.levels": 2, "trainer.stage": "train",
-              "trainer.compile_model": False, "trainer.init_from": None}, {"auroc": 0.86, "active_units": 32, "step": 700}),
+              "trainer.compile_model": False, "trainer.init_from": None}, {"auroc": 0.86, "units": 32, "step": 700}),
     Candidate("p12-collapsed", "running", ("sweep",), {"loss.beta_max": 8, "model.levels": 2, "trainer.stage": "train",
-              "trainer.compile_model": True, "trainer.init_from": "a b.ckpt"}, {"auroc": 0.55, "active_units": 0, "step": 400}),
-    Candidate("old", "failed", (), {"loss.free_bits": 0.1}, {"auroc": None, "active_units": None, "step": 0}),
+              "trainer.compile_model": True, "trainer.init_from": "a b.ckpt"}, {"auroc": 0.55, "units": 0, "step": 400}),
+    Candidate("old", "failed", (), {"loss.free_bits": 0.1}, {"auroc": None, "units": None, "step": 0}),
 ]  # fmt: skip
 
 texts = st.text(max_size=30)
@@ -62,8 +62,8 @@ def test_metrics_by_name() -> None:
     [
         ("", "hco"), ("p12", "hc"), ("P12 HEALTHY", "h"), ("*collapsed", "c"), ("p12", "hc"), ("sweep", "hc"), ("-sweep", "o"),
         ("state:running", "c"), ("-state:failed", "hc"), ("tag:sweep", "hc"), ("tag:swee", ""), ('tag:"good one"', "h"), ("name:old", "o"),
-        ("loss.beta_max>0.5", "c"), ("beta_max<=0.1", "h"), ("beta_max=8", "c"), ("beta_max==8.0", "c"), ("beta_max!=8", "ho"),
-        ("trainer.stage=train", "hc"), ("compile_model=true", "c"), ("init_from=none", "ho"), ('init_from="a b.ckpt"', "c"),
+        ("loss.beta_max>0.5", "c"), ("beta_max<=0.1", "h"), ("beta_max=8", "c"), ("beta_max==8.0", "c"), ("beta_max!=8", "h"),
+        ("trainer.stage=train", "hc"), ("compile_model=true", "c"), ("init_from=none", "h"), ('init_from="a b.ckpt"', "c"),
         ("auroc>0.8", "h"), ("auroc<0.6 active_units=0", "c"), ("step>=400", "hc"), ("tag:sweep auroc>0.8", "h"),
     ],
 )  # fmt: skip
@@ -75,7 +75,8 @@ def test_words_of_the_filter(text: str, found: str) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("state:runing", "the states are created, running"), ("loss.beta_maxx>1", "no run has an option or figure 'loss.beta_maxx'"),
+        ("state:runing", "no such state; it is one of created, running"),
+        ("loss.beta_maxx>1", "no field or option 'loss.beta_maxx'; did you mean loss.beta_max"),
         ("beta_max>much", "'much' is no number"), ('tag:"open', "a quote is left open"),
     ],
 )  # fmt: skip
