@@ -4,11 +4,10 @@ from pathlib import Path
 
 import streamlit as st
 
+from dashboard.components import styles
 from dashboard.notify.ui import bell, require_sign_in
 
 HERE = Path(__file__).parent
-SHEETS = sorted((HERE / "frontend").glob("*.css"))
-"""style.css holds what pages share; each page may have a sheet of its own."""
 
 st.set_page_config(
     page_title="SeqSetVAE Monitor",
@@ -17,7 +16,7 @@ st.set_page_config(
     menu_items={"About": "**SeqSetVAE Monitor** watches the posterior of a variational autoencoder while it trains."},
 )
 st.logo(str(HERE / "frontend" / "logo.svg"), size="medium")
-st.html(f"<style>{''.join(sheet.read_text(encoding='utf-8') for sheet in SHEETS)}</style>")
+st.html(f"<style>{styles()}</style>")
 pages = [st.Page(HERE / "app_pages" / "runs.py", title="Runs", icon=":material/list:", default=True)]
 pages += [
     st.Page(HERE / "app_pages" / f"{name}.py", title=title, icon=f":material/{icon}:", url_path=name)

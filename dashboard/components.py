@@ -24,8 +24,15 @@ PLOTLY = {"small": f"assets/{SMALL_PLOTLY.name}", "whole": f"assets/plotly-{plot
 
 
 @cache
-def _script(name: str) -> str:
+def javascript(name: str) -> str:
+    """A script of ours, read once."""
     return (FRONTEND / name).read_text(encoding="utf-8")
+
+
+@cache
+def styles() -> str:
+    """All style sheets, read once: style.css holds what pages share; each page may have a sheet of its own."""
+    return "".join(sheet.read_text(encoding="utf-8") for sheet in sorted(FRONTEND.glob("*.css")))
 
 
 @cache
@@ -58,7 +65,7 @@ def listen(
     With `only_visible` the fragment is redrawn only while it is on the screen, or near it. Returns the name of the run whose
     link was clicked, when `links` is on.
     """
-    component = st.components.v2.component("seqsetvae.push", js=_script("push.js"))
+    component = st.components.v2.component("seqsetvae.push", js=javascript("push.js"))
     names = [run] if isinstance(run, str) else run
     asked = "&".join(f"run={quote(name, safe='')}" for name in names if name != LIST)
     url = PATH.lstrip("/") + (f"?{asked}" if asked else "")
@@ -80,7 +87,7 @@ def chart_grid(key: str, cards: list[dict[str, Any]], columns: int) -> dict[str,
     Of cards with a true `pick`: what was just clicked or caught with the lasso, as `{"card": key, "how": "click" or "area",
     "points": [customdata, ...]}`, in the one run of the script that it causes; else None.
     """
-    script = "\n".join(map(_script, ("loading.js", "saving.js", "linking.js", "charts.js")))
+    script = "\n".join(map(javascript, ("loading.js", "saving.js", "linking.js", "charts.js")))
     component = st.components.v2.component("seqsetvae.charts", js=script, isolate_styles=False)
     data = {"plotly": PLOTLY, "columns": columns, "cards": cards}
     return component(key=f"charts-{key}", data=data, on_picked_change=_nothing).picked
@@ -91,6 +98,6 @@ def highlighting() -> None:
 
     It fetches plotly.js too: mounted first, that goes on while the server still reads the runs.
     """
-    component = st.components.v2.component("seqsetvae.compare", js="\n".join(map(_script, ("loading.js", "compare.js"))))
+    component = st.components.v2.component("seqsetvae.compare", js="\n".join(map(javascript, ("loading.js", "compare.js"))))
     with st.container(key="push-highlighting"):
         component(key="highlighting", data={"plotly": PLOTLY}, height=1)

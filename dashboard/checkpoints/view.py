@@ -1,7 +1,6 @@
 """What the parts of the Checkpoints page share: the address, the files it names, and the slow readings of this process."""
 
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import streamlit as st
@@ -11,14 +10,13 @@ from dashboard.checkpoints.inside import Inside, Shelf
 from dashboard.checkpoints.listing import Checkpoint, Folder, list_folder
 from dashboard.checkpoints.values import Source
 from dashboard.checkpoints.work import KEY, CheckpointWork
-from dashboard.components import listen
+from dashboard.components import javascript, listen
 from dashboard.live.header import GONE
 from dashboard.runs.loading import folder_token, resolve_run
 from dashboard.service import SNAPSHOT_FOLDERS, service
 from shared.errors import InputError
 from shared.layout import RunLayout
 
-AGES = Path(__file__).parents[1] / "frontend" / "ages.js"
 AT_ONCE_S = 0.3
 """How long a page waits for a reading before it says that it is under way."""
 
@@ -93,6 +91,6 @@ def source(one: Checkpoint) -> Source:
 
 def keep_ages() -> None:
     """Mount what keeps `3 min ago` true."""
-    component: Any = st.components.v2.component("seqsetvae.ages", js=AGES.read_text(encoding="utf-8"))
+    component: Any = st.components.v2.component("seqsetvae.ages", js=javascript("ages.js"))
     with st.container(key="push-ages"):
         component(key="ages", height=1)

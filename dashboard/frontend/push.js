@@ -40,6 +40,13 @@ function stream(url) {
       self.source = null;
     }
   };
+  self.leave = (listener) => {
+    self.listeners.delete(listener);
+    self.sync();
+    if (self.listeners.size) return;
+    document.removeEventListener("visibilitychange", self.sync); // a tab that is kept open sees many runs
+    if (streams.get(url) === self) streams.delete(url);
+  };
   document.addEventListener("visibilitychange", self.sync);
   streams.set(url, self);
   return self;
@@ -89,8 +96,7 @@ function start(element, api) {
     self.observer.disconnect();
     document.removeEventListener("click", self.open);
     document.removeEventListener("visibilitychange", self.consider);
-    self.source.listeners.delete(self.consider);
-    self.source.sync();
+    self.source.leave(self.consider);
   };
   return self;
 }

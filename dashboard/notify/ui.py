@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from dashboard.components import FRONTEND
+from dashboard.components import javascript
 from dashboard.notify.watch import KEY
 from dashboard.runs.watch import PATH
 from dashboard.service import service
@@ -13,7 +13,7 @@ def bell() -> str | None:
 
     It keeps one connection for all pages of a browser, and draws itself: nothing runs here when a notice comes.
     """
-    component = st.components.v2.component("seqsetvae.notices", js=(FRONTEND / "notify.js").read_text(encoding="utf-8"))
+    component = st.components.v2.component("seqsetvae.notices", js=javascript("notify.js"))
     options = service().options
     who = st.user.get("email") or st.user.get("name") if options.auth == "oidc" else None
     data = {"url": f"{PATH.lstrip('/')}?run={KEY}", "signOut": options.auth in ("token", "oidc"), "who": who}
