@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dashboard.compare.filter import Candidate, flat, matching
+from dashboard.compare.filter import Candidate, matching
 from dashboard.compare.view import SETS, View, parse_ref, ref_text
+from dashboard.overview.rows import flat
 from shared.errors import InputError
 
 RUNS = [

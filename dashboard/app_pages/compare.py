@@ -1,6 +1,5 @@
 """Several runs side by side: curves, results, settings, relations, export. Everything that defines the view is in the address."""
 
-import hashlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from dashboard.compare.report import PATH as REPORT
 from dashboard.compare.table import columns, frame
 from dashboard.compare.view import View, ref_text
 from dashboard.compare.words import choice_text, empty, export_links, legend, method, notes
-from dashboard.components import chart_grid, highlighting, listen
+from dashboard.components import chart_grid, highlighting, listen, picture
 from dashboard.landing import landing
 from dashboard.runs.watch import LIST, SEPARATOR
 from dashboard.service import service
@@ -32,17 +31,7 @@ COLUMNS = 3
 
 def card(key: str, made: Made, pick: bool = False) -> dict[str, Any]:
     """A chart for the grid; drawn anew only when the picture is another one."""
-    figure = to_json(made.figure)
-    revision = hashlib.blake2b(figure.encode(), digest_size=8).hexdigest()
-    return {
-        "key": key,
-        "title": made.title,
-        "newest": made.note,
-        "help": made.help,
-        "revision": revision,
-        "figure": figure,
-        "pick": pick,
-    }
+    return picture(key, made.title, to_json(made.figure), made.help, made.note, pick)
 
 
 def curves(loaded: Loaded, view: View, look: Look) -> None:

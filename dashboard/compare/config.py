@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from dashboard.compare.curves import Drawn, Group
-from dashboard.compare.filter import flat
 from dashboard.formats import DASH, number
+from dashboard.overview.rows import flat
 from dashboard.runs.loading import Snapshot
 from dashboard.widgets import Html, el
 

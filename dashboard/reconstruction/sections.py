@@ -1,6 +1,5 @@
 """The parts of the Reconstruction page, each under its heading. What they draw is made elsewhere; here it is laid out."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,7 +11,7 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from dashboard.charts import Look
-from dashboard.components import chart_grid
+from dashboard.components import chart_grid, picture
 from dashboard.formats import number
 from dashboard.reconstruction import calibration, choices, figures
 from dashboard.reconstruction import record as records
@@ -73,9 +72,7 @@ def heading(title: str, subtitle: str) -> None:
 
 def card(key: str, title: str, figure: go.Figure, help: str, newest: str = "", pick: bool = False) -> dict[str, Any]:
     """A chart; redrawn only when the figure itself is another one."""
-    text = figure.to_json(validate=False)
-    revision = hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
-    return {"key": key, "title": title, "newest": newest, "help": help, "revision": revision, "figure": text, "pick": pick}
+    return picture(key, title, figure.to_json(validate=False), help, newest, pick)
 
 
 def option(layout: RunLayout, group: str, name: str) -> str | None:
