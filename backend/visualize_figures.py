@@ -10,6 +10,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
 
 from backend.plots import GRID, HALO, INK, STYLE, caption, new_figure, nothing, save
 from backend.visualize_errors import by_time_chart, by_variable_chart, calibration_chart, distribution_chart
@@ -34,6 +35,7 @@ SUMMARY = (
     "explained",
     "recon",
 )
+NOT_FINITE = "No finite number: the weights of this checkpoint, or what they make of the data, are NaN or infinite"
 Chart = Callable[[Axes, "Seen"], None]
 
 
@@ -62,18 +64,23 @@ def posterior_sheet(seen: Seen) -> Figure:
 
 def kl_chart(axes: Axes, seen: Seen) -> None:
     """KL of each dimension, split into information and the rest."""
+    caption(axes, "KL of each dimension", "KL = information + prior gap, exactly. Dimensions near 0 carry nothing.")
     frame = seen.result.posterior.sort_values("kl", ascending=False)
+    if not _finite(axes, frame["kl"]):
+        return
     at = np.arange(len(frame))
     axes.bar(at, frame["mi_gauss"], width=0.9, color=INK["training"], label="information about the patient")
     axes.bar(at, frame["prior_gap"], width=0.9, bottom=frame["mi_gauss"], color="#B8BEC8", label="prior gap: no information")
     _dimensions(axes, "nats", "dimensions, by KL")
     axes.legend(frameon=False)
-    caption(axes, "KL of each dimension", "KL = information + prior gap, exactly. Dimensions near 0 carry nothing.")
 
 
 def var_mu_chart(axes: Axes, seen: Seen) -> None:
     """Variance of the means, with the limit of activity."""
+    caption(axes, "Activity of each dimension", "Variance over patients of the posterior mean (Burda et al. 2016).")
     frame = seen.result.posterior.sort_values("var_mu", ascending=False)
+    if not _finite(axes, frame["var_mu"]):
+        return
     for kind, (colour, _) in KINDS.items():
         own = np.flatnonzero(frame["kind"] == kind)
         if len(own):
@@ -85,27 +92,32 @@ def var_mu_chart(axes: Axes, seen: Seen) -> None:
                   textcoords="offset points", color=INK["limit"], path_effects=HALO)  # fmt: skip
     _dimensions(axes, "Var(mu), relative to the prior", "dimensions, by Var(mu)")
     axes.legend(frameon=False)
-    caption(axes, "Activity of each dimension", "Variance over patients of the posterior mean (Burda et al. 2016).")
 
 
 def variance_chart(axes: Axes, seen: Seen) -> None:
     """Mean posterior variance of each dimension against its prior's."""
-    values = np.sort(seen.result.posterior["mean_variance"].to_numpy())
-    axes.bar(np.arange(len(values)), values, width=0.9, color=INK["training"])
-    axes.axhline(1.0, color=INK["limit"], linestyle="--", linewidth=1)
-    axes.annotate("1 = as its prior: carries nothing", (0, 1.0), xycoords=("axes fraction", "data"), xytext=(2, 2), ha="left",
-                  textcoords="offset points", fontsize=7, color=INK["limit"], path_effects=HALO)  # fmt: skip
-    _dimensions(axes, "mean variance, relative to the prior", "dimensions, by variance")
     caption(
         axes,
         "Posterior variance of each dimension",
         "Small means that the encoder is sure of it; 1 means that it says nothing.",
     )
+    values = np.sort(seen.result.posterior["mean_variance"].to_numpy())
+    if not _finite(axes, values):
+        return
+    axes.bar(np.arange(len(values)), values, width=0.9, color=INK["training"])
+    axes.axhline(1.0, color=INK["limit"], linestyle="--", linewidth=1)
+    axes.annotate("1 = as its prior: carries nothing", (0, 1.0), xycoords=("axes fraction", "data"), xytext=(2, 2), ha="left",
+                  textcoords="offset points", fontsize=7, color=INK["limit"], path_effects=HALO)  # fmt: skip
+    _dimensions(axes, "mean variance, relative to the prior", "dimensions, by variance")
 
 
 def corner_chart(axes: Axes, seen: Seen) -> None:
     """Both variances against each other: a collapsed dimension sits in the corner of the prior."""
+    caption(axes, "Where each dimension stands", "On the dotted line the aggregate posterior is as wide as the prior; its lower right "
+            "end is collapse.")  # fmt: skip
     frame = seen.result.posterior
+    if not _finite(axes, frame["mean_variance"] + frame["var_mu"]):
+        return
     for kind, (colour, marker) in KINDS.items():
         own = frame[frame["kind"] == kind]
         axes.scatter(
@@ -119,13 +131,14 @@ def corner_chart(axes: Axes, seen: Seen) -> None:
     axes.set_ylabel("Var(mu), relative to the prior")
     axes.grid(color=GRID, linewidth=0.7)
     axes.legend(frameon=False)
-    caption(axes, "Where each dimension stands", "On the dotted line the aggregate posterior is as wide as the prior; its lower right "
-            "end is collapse.")  # fmt: skip
 
 
 def density_chart(axes: Axes, seen: Seen) -> None:
     """All latents against the standard normal."""
+    caption(axes, "Distribution of the means", "A spike at 0 is collapse: every patient has the same latent.")
     values = seen.sets.mu[np.isfinite(seen.sets.mu)]
+    if not _finite(axes, values):
+        return
     widest = max(3.5, float(np.abs(np.percentile(values, [0.5, 99.5])).max()))
     axes.hist(values, bins=80, range=(-widest, widest), density=True, color=INK["training"], alpha=0.6, label="posterior means")
     at = np.linspace(-widest, widest, 200)
@@ -133,7 +146,6 @@ def density_chart(axes: Axes, seen: Seen) -> None:
     axes.set_xlabel("mu, all dimensions")
     axes.set_ylabel("density")
     axes.legend(frameon=False)
-    caption(axes, "Distribution of the means", "A spike at 0 is collapse: every patient has the same latent.")
 
 
 def summary_chart(axes: Axes, seen: Seen) -> None:
@@ -155,6 +167,8 @@ def summary_chart(axes: Axes, seen: Seen) -> None:
 
 def conditions(seen: Seen) -> list[str]:
     """Titles of the conditions that hold at this evaluation."""
+    if not np.isfinite(seen.sets.mu).any():
+        return [NOT_FINITE]
     probe = Probe.of({"step": seen.step, **seen.result.values})
     if probe is None or probe.patients < Thresholds.minimum_patients:
         return [f"Fewer than {Thresholds.minimum_patients} stays: nothing can be judged"]
@@ -188,17 +202,22 @@ def correlation(seen: Seen) -> np.ndarray:
 
 def correlation_chart(axes: Axes, seen: Seen) -> None:
     """The matrix, dimensions by their KL."""
+    caption(axes, "Correlation of the posterior means", "Off the diagonal, red or blue: two dimensions say the same thing.", 90)
+    if not _finite(axes, seen.sets.mu):
+        return
     order = np.argsort(-seen.result.posterior["kl"].to_numpy(), kind="stable")
     picture = axes.imshow(correlation(seen)[np.ix_(order, order)], cmap="RdBu_r", vmin=-1, vmax=1, interpolation="nearest")
     bar = axes.figure.colorbar(picture, ax=axes, shrink=0.85, label="correlation")
     bar.outline.set_visible(False)
     axes.set_xlabel("dimensions, by KL")
     axes.set_ylabel("dimensions, by KL")
-    caption(axes, "Correlation of the posterior means", "Off the diagonal, red or blue: two dimensions say the same thing.", 90)
 
 
 def off_diagonal_chart(axes: Axes, seen: Seen) -> None:
     """How strong the correlations are."""
+    caption(axes, "Strength of the correlations", "A prior of independent dimensions asks for small ones.", 90)
+    if not _finite(axes, seen.sets.mu):
+        return
     matrix = correlation(seen)
     values = np.abs(matrix[np.triu_indices(len(matrix), 1)])
     values = values[np.isfinite(values)]
@@ -212,7 +231,14 @@ def off_diagonal_chart(axes: Axes, seen: Seen) -> None:
                   textcoords="offset points", color=INK["note"], path_effects=HALO)  # fmt: skip
     axes.set_xlabel("|correlation| of two dimensions")
     axes.set_ylabel("pairs")
-    caption(axes, "Strength of the correlations", "A prior of independent dimensions asks for small ones.", 90)
+
+
+def _finite(axes: Axes, values: ArrayLike) -> bool:
+    """Whether there is a number to draw; where there is none, that is said."""
+    if np.isfinite(values).any():
+        return True
+    nothing(axes, NOT_FINITE)
+    return False
 
 
 def _dimensions(axes: Axes, unit: str, label: str) -> None:

@@ -1,5 +1,6 @@
 """`visualize`: four pictures of a checkpoint, and snapshots that the pages read as those of training; clear words for bad input."""
 
+import math
 import shutil
 from pathlib import Path
 
@@ -7,9 +8,10 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+import torch
 from PIL import Image
 
-from backend import visualize, visualize_figures
+from backend import visualize, visualize_figures, visualize_space
 from backend.__main__ import main
 from backend.visualize_figures import SHEETS
 from dashboard.latent.colour import VARIABLE, choices, colouring
@@ -79,6 +81,24 @@ def test_batches_limit_the_stays(trained: RunLayout, evaluated_only: None) -> No
     assert len(set(latents.stay)) == 36
     events = pd.read_parquet(trained.analysed("reconstruction", path.stem))
     assert events["stay_id"].nunique() == 36, "every stay is decoded, not only some as in training"
+
+
+def test_a_checkpoint_without_a_finite_number_has_panels_that_say_so(
+    trained: RunLayout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the ones are that training leaves when its loss stops being finite."""
+    loaded = torch.load(final(trained), weights_only=False)
+    for weights in loaded["state_dict"].values():
+        if weights.is_floating_point():
+            weights.fill_(math.nan)
+    path = trained.checkpoints / "error_step-000000008.ckpt"
+    torch.save(loaded, path)
+    said: list[str] = []
+    monkeypatch.setattr(visualize_figures, "nothing", lambda axes, words: said.append(words))
+    monkeypatch.setattr(visualize_space, "nothing", lambda axes, words: said.append(words))
+    assert main(["visualize", str(path), "--batch-size", "4"]) == 0
+    assert {picture.name for picture in (trained.plots / path.stem).iterdir()} == set(SHEETS)
+    assert said.count(visualize_figures.NOT_FINITE) == 7, said
 
 
 def test_a_loose_checkpoint_has_pictures_and_no_page(
