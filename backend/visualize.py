@@ -89,6 +89,12 @@ def run(args: argparse.Namespace) -> int:
                 f"{own.root.name} / {checkpoint.name}" if in_run else checkpoint.name, step, label, result,
                 read_latents(layout.analysed("latents", checkpoint.stem)), laid_out(layout, checkpoint.stem),
             )  # fmt: skip
+        except OSError as error:
+            raise InputError(
+                f"{error.filename or layout.analysis}: cannot be written ({error.strerror}); snapshots and layout are kept with the "
+                f"run, which has to be writable (--out moves only the pictures): copy {checkpoint.name} elsewhere for pictures alone"
+            ) from error
+        try:
             out.mkdir(parents=True, exist_ok=True)
             write_sheets(seen, out)
         except OSError as error:

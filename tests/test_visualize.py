@@ -101,6 +101,21 @@ def test_a_checkpoint_without_a_finite_number_has_panels_that_say_so(
     assert said.count(visualize_figures.NOT_FINITE) == 7, said
 
 
+def test_a_folder_that_cannot_be_written_has_its_own_words(
+    trained: RunLayout, tmp_path: Path, capsys: pytest.CaptureFixture[str], evaluated_only: None
+) -> None:
+    run = RunLayout(shutil.copytree(trained.root, tmp_path / "run"))
+    file = tmp_path / "file"
+    file.touch()
+    assert main(["visualize", str(final(run)), "--out", str(file)]) == 2
+    assert "choose another --out" in capsys.readouterr().err
+    shutil.rmtree(run.analysis)
+    run.analysis.touch()
+    assert main(["visualize", str(final(run)), "--out", str(tmp_path / "pictures")]) == 2
+    said = capsys.readouterr().err
+    assert "has to be writable" in said and "choose another --out" not in said
+
+
 def test_a_loose_checkpoint_has_pictures_and_no_page(
     trained: RunLayout, stays: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
     evaluated_only: None,
