@@ -4,7 +4,6 @@ import html
 import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from dashboard.formats import number, ranges
@@ -96,12 +95,10 @@ def banner(
     )  # fmt: skip
 
 
-def verdict_banner(verdict: Verdict, run: Path | None = None) -> Html:
-    """The verdict, the step at which it began, its evidence, what to do, and the command that does it."""
+def verdict_banner(verdict: Verdict) -> Html:
+    """The verdict, the step at which it began, its evidence, and what to do."""
     since = f" Since step {verdict.began:,}." if verdict.began is not None and verdict.kind != "nonfinite" else ""
-    commands = verdict.severity == "alarm" and verdict.remedies and run is not None
-    command = f"python -m backend resume {shlex.quote(str(run))} --remedy {verdict.remedies[0]}" if commands else None
-    return banner(verdict.severity, verdict.title + ".", verdict.detail + since, verdict.advice, command, evidence(verdict))
+    return banner(verdict.severity, verdict.title + ".", verdict.detail + since, verdict.advice, note=evidence(verdict))
 
 
 def evidence(verdict: Verdict) -> str | None:

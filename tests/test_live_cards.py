@@ -22,7 +22,7 @@ from dashboard.live.dimensions import dimension_figure
 from dashboard.live.panels import POSTERIOR, View, figure
 from dashboard.runs import curves
 from dashboard.runs.loading import Snapshot, Store
-from dashboard.runs.verdicts import remedies, verdicts
+from dashboard.runs.verdicts import remedies
 from shared.schema import RunState
 from shared.writer import encode_line
 from tests.run_factory import make_run
@@ -232,9 +232,9 @@ def test_runs_without_dimensions_say_so(tmp_path: Path) -> None:
 
 def test_remedies_are_those_of_alarms(tmp_path: Path) -> None:
     make_run(tmp_path, "a", steps=900, collapse=True)
-    assert "beta_cut" in remedies(verdicts(snapshot_of(tmp_path)))
+    assert "beta_cut" in remedies(snapshot_of(tmp_path).verdicts)
     make_run(tmp_path, "b", steps=900)
-    assert remedies(verdicts(snapshot_of(tmp_path, "b"))) == []
+    assert remedies(snapshot_of(tmp_path, "b").verdicts) == []
 
 
 def test_long_curves_are_thinned_before_they_are_sent(long_run: Snapshot) -> None:

@@ -18,7 +18,6 @@ from dashboard.live.panels import DECODER, POSTERIOR, figure
 from dashboard.overview.summaries import Summaries
 from dashboard.runs.colours import Colours
 from dashboard.runs.loading import RunLog, Store
-from dashboard.runs.verdicts import verdicts
 from dashboard.widgets import event_table
 from shared.collapse import PRESETS, Verdict
 from shared.config import build_config
@@ -62,7 +61,7 @@ def play(
 
 
 def seen_by_page(folder: Path) -> Verdict:
-    return verdicts(RunLog(RunLayout(folder)).snapshot(1))[0]
+    return RunLog(RunLayout(folder)).snapshot(1).verdicts[0]
 
 
 def told(folder: Path) -> list[dict[str, Any]]:
@@ -165,7 +164,7 @@ def test_a_run_without_a_posterior_to_watch_says_so(tmp_path: Path, options: dic
     play(tmp_path / "run", config(**options), {}, {1: {"loss": 1.0}, 2: {"loss": 1.0}})
     snapshot = RunLog(RunLayout(tmp_path / "run")).snapshot(1)
     assert words in header(snapshot) and "after a few hundred steps" not in header(snapshot)
-    assert Summaries(tmp_path).all()[0].concern == verdicts(snapshot)[0]
+    assert Summaries(tmp_path).all()[0].concern == snapshot.verdicts[0]
     assert diagnose_run(RunLayout(tmp_path / "run"))[0].kind == "off"
     for panel in (*POSTERIOR, *DECODER):
         assert figure(snapshot, panel, Look()).layout.annotations[0].text == words, panel.metric

@@ -12,7 +12,7 @@ from dashboard.live.cards import SECTIONS, Section, cards, others, split
 from dashboard.live.header import GONE, head_token, header
 from dashboard.live.panels import View
 from dashboard.runs.loading import folder_token
-from dashboard.runs.verdicts import remedies, verdicts
+from dashboard.runs.verdicts import remedies
 from dashboard.service import service
 from dashboard.widgets import IMPORTED, el, event_table, is_imported, plain
 from shared.reader import Health
@@ -64,7 +64,7 @@ def head(name: str) -> None:
     st.html(header(snapshot))
     if not started and snapshot.status.health in (Health.CREATED, Health.RUNNING):
         st.html(waiting())
-    found = remedies(verdicts(snapshot))
+    found = remedies(snapshot.verdicts)
     if found and is_imported(snapshot.status):
         why = f"No remedy can be started here: this run was {IMPORTED}. Its own program can do what is advised above."
         st.html(el("p", why, cls="sv-dim", data_state="imported"))

@@ -5,7 +5,6 @@ import hashlib
 from dashboard.formats import DASH, count, duration, moment, number, rate
 from dashboard.live.panels import latest
 from dashboard.runs.loading import Snapshot
-from dashboard.runs.verdicts import verdicts
 from dashboard.widgets import Html, badge, banner, el, join, progress, state_banner, verdict_banner
 from shared.reader import Health, RunStatus
 from shared.schema import DeviceLoad
@@ -137,7 +136,7 @@ def _banners(snapshot: Snapshot) -> Html:
     state = state_banner(snapshot.status)
     found = [state] if state else []
     if snapshot.last_step is not None:
-        found += [verdict_banner(verdict) for verdict in verdicts(snapshot)]
+        found += [verdict_banner(verdict) for verdict in snapshot.verdicts]
         found += [banner("info", "Forecast.", sentence) for sentence in _forecast(snapshot)]
     if snapshot.reading is not None:
         found.append(
