@@ -1,10 +1,9 @@
 """Signing in with a real browser, and pages that hold hostile text: it is shown, never run."""
 
-import contextlib
-import socket
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlencode
 
 import orjson
@@ -17,7 +16,7 @@ from shared.schema import Event, RunNotes, RunState
 from shared.verdicts import verdict_data
 from shared.writer import JsonlWriter, write_record
 from tests.browser.driving import ROOT, chromium, dashboard, find_chromium
-from tests.oidc_provider import provider, write_secrets
+from tests.oidc_provider import dashboard_with, provider
 from tests.run_factory import make_run
 
 pytestmark = [
@@ -75,25 +74,34 @@ def page_of(browser: Browser, **options: Any) -> tuple[Page, list[str]]:
     return page, said
 
 
+@pytest.fixture(scope="module")
+def unprotected(browser: Browser) -> Iterator[Page]:
+    """A page with the token, and without the policy that would stop scripts: nothing must depend on that."""
+    page, _ = page_of(browser, bypass_csp=True, extra_http_headers={"Authorization": f"Bearer {TOKEN}"})
+    yield page
+    page.context.close()
+
+
 def settled(page: Page) -> None:
     """The page is drawn, and no script of it runs."""
     page.wait_for_selector(".stApp[data-test-script-state=notRunning] .sv-bell", timeout=30_000)
     assert page.locator('[data-testid="stException"]').count() == 0
 
 
-@pytest.mark.parametrize("width", [390, 1440])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_form(browser: Browser, server: str, width: int, scheme: Any) -> None:
-    page, _ = page_of(browser, color_scheme=scheme)
-    page.set_viewport_size({"width": width, "height": 800})
+def test_the_form(browser: Browser, server: str) -> None:
+    page, _ = page_of(browser)
     page.goto(f"{server}/live?run=plain")
     expect(page.get_by_label("Access token")).to_be_focused()
     page.keyboard.type("not the token of it")
     page.keyboard.press("Enter")
     expect(page.get_by_role("alert")).to_have_text("This is not the token of this dashboard.")
-    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     ARTIFACTS.mkdir(exist_ok=True)
-    page.screenshot(path=ARTIFACTS / f"login-{width}-{scheme}.png")
+    schemes: tuple[Literal["light", "dark"], ...] = ("light", "dark")
+    for width, scheme in itertools.product((390, 1440), schemes):
+        page.set_viewport_size({"width": width, "height": 800})
+        page.emulate_media(color_scheme=scheme)
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        page.screenshot(path=ARTIFACTS / f"login-{width}-{scheme}.png")
     page.context.close()
 
 
@@ -130,9 +138,8 @@ def follow_from_elsewhere(page: Page, server: str) -> None:
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_hostile_text_is_text(browser: Browser, server: str, name: str) -> None:
-    """With the policy that would stop it switched off: nothing must depend on that."""
-    page, _ = page_of(browser, bypass_csp=True, extra_http_headers={"Authorization": f"Bearer {TOKEN}"})
+def test_hostile_text_is_text(unprotected: Page, server: str, name: str) -> None:
+    page = unprotected
     where = "" if name == "runs" else name
     page.goto(
         f"{server}/{where}?run=" + HOSTILE.replace("<", "%3C").replace(">", "%3E").replace(" ", "%20").replace("=", "%3D")
@@ -144,7 +151,6 @@ def test_hostile_text_is_text(browser: Browser, server: str, name: str) -> None:
     assert page.evaluate(struck) == [None, 0]
     if name in ("runs", "live"):
         expect(page.get_by_text("<img src=x onerror").first).to_be_visible()
-    page.context.close()
 
 
 PARAMETERS = (
@@ -165,37 +171,33 @@ PARAMETERS = (
 
 
 @pytest.mark.parametrize("name", [name for name in PAGES if name != "runs"])
-def test_no_address_of_a_page_reads_outside_the_runs(browser: Browser, server: str, runs: Path, name: str) -> None:
+def test_no_address_of_a_page_reads_outside_the_runs(unprotected: Page, server: str, runs: Path, name: str) -> None:
+    """Neither as the run, nor in what else is asked about a run that is there."""
     if not (runs.parent / "elsewhere").exists():
         outside = make_run(runs.parent, "elsewhere", steps=60, state=RunState.FAILED, error="CANARY of another folder")
         outside.console.write_text("CANARY of another folder")
         (runs / "link").symlink_to(outside.root)
-    page, _ = page_of(browser, extra_http_headers={"Authorization": f"Bearer {TOKEN}"})
+    page = unprotected
     elsewhere = ("../elsewhere", "link", "../elsewhere/checkpoints/last.ckpt", str(runs.parent / "elsewhere"))
-    for shift in (0, 1):
-        asked = [(parameter, elsewhere[(place + shift) % 4]) for place, parameter in enumerate(PARAMETERS)]
-        page.goto(f"{server}/{name}?{urlencode(asked)}")
+    asked = [(parameter, elsewhere[place % 4]) for place, parameter in enumerate(PARAMETERS)]
+    for names in (["../elsewhere", "link"], ["plain"]):
+        page.goto(f"{server}/{name}?{urlencode([*(('run', each) for each in names), *asked[1:]])}")
         settled(page)
-        assert "CANARY" not in page.evaluate("document.documentElement.innerText"), asked
-    page.context.close()
+        assert "CANARY" not in page.evaluate("document.documentElement.innerText"), (names, asked)
 
 
 def test_an_account_of_the_organisation(browser: Browser, runs: Path, tmp_path: Path) -> None:
-    with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as free:
-        port = free.getsockname()[1]
-    with provider() as issuer:
-        write_secrets(tmp_path, issuer, f"http://127.0.0.1:{port}")
-        options = ["--port", str(port), "--auth", "oidc", "--allow-user", "example.org"]
-        with dashboard(runs, *options, env={"HOME": str(tmp_path)}) as address:
-            page, said = page_of(browser)
-            page.goto(f"{address}/live?run=plain")
-            page.screenshot(path=ARTIFACTS / "login-oidc.png")
-            page.get_by_role("link", name="Sign in with your organisation").click()
-            page.wait_for_selector(".sv-head", timeout=30_000)
-            assert page.url == f"{address}/live?run=plain"
-            page.get_by_role("button", name="Notices").click()
-            expect(page.locator(".sv-bell-account")).to_contain_text("ann@example.org")
-            page.get_by_role("link", name="Sign out").click()
-            expect(page.get_by_role("link", name="Sign in with your organisation")).to_be_visible()
-            assert not [text for text in said if "Content Security Policy" in text]
-            page.context.close()
+    options = ("--auth", "oidc", "--allow-user", "example.org")
+    with provider() as issuer, dashboard_with(issuer, runs, tmp_path, *options) as address:
+        page, said = page_of(browser)
+        page.goto(f"{address}/live?run=plain")
+        page.screenshot(path=ARTIFACTS / "login-oidc.png")
+        page.get_by_role("link", name="Sign in with your organisation").click()
+        page.wait_for_selector(".sv-head", timeout=30_000)
+        assert page.url == f"{address}/live?run=plain"
+        page.get_by_role("button", name="Notices").click()
+        expect(page.locator(".sv-bell-account")).to_contain_text("ann@example.org")
+        page.get_by_role("link", name="Sign out").click()
+        expect(page.get_by_role("link", name="Sign in with your organisation")).to_be_visible()
+        assert not [text for text in said if "Content Security Policy" in text]
+        page.context.close()

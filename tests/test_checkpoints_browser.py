@@ -8,7 +8,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from shared.layout import RunLayout
 from shared.schema import RunState
-from tests.browser.driving import ROOT, chromium, dashboard, find_chromium, open_page
+from tests.browser.driving import ROOT, chromium, dashboard, find_chromium, open_tab
 from tests.checkpoint_folders import every_state, save
 from tests.run_factory import make_run
 
@@ -61,7 +61,7 @@ def check(page: Page, name: str) -> None:
 @pytest.mark.parametrize(("width", "dark"), [(390, True), (1440, False)])
 def test_every_state_and_the_difference_to_another_run(browser: Browser, address: str, width: int, dark: bool) -> None:
     query = f"run=states&checkpoint={BEST}&against=final_step-000000020.ckpt&against_run=other"
-    page = open_page(browser, f"{address}?{query}", width=width, dark=dark)
+    page = open_tab(browser, f"{address}?{query}", width=width, dark=dark)
     for name, state in {
         "last.ckpt": "unchecked", "interrupted_step-000000700.ckpt": "differs", "earlier_step-000000300.ckpt": "no sidecar",
         "earlier_step-000000400.ckpt": "bad sidecar", "earlier_step-000000600.ckpt": "gone", "sneaky.ckpt": "unreadable",
@@ -79,15 +79,15 @@ def test_every_state_and_the_difference_to_another_run(browser: Browser, address
 
 
 def test_choose_and_compare_by_a_click_and_hear_of_news(browser: Browser, address: str, runs: Path) -> None:
-    page = open_page(browser, f"{address}?run=states")
+    page = open_tab(browser, f"{address}?run=states")
     row = page.locator('tr[data-name="last.ckpt"]')
     row.get_by_role("link", name="last.ckpt", exact=True).click(timeout=WAIT)
     expect(page.locator('[data-checkpoint="last.ckpt"]')).to_be_visible(timeout=WAIT)
     page.evaluate("window.stillHere = true")
     page.get_by_role("link", name=f"compare with {BEST}").click()
+    page.wait_for_url(lambda url: f"against={BEST}" in url and "checkpoint=last.ckpt" in url, timeout=WAIT)
     expect(page.locator('[data-chart="change"]')).to_be_attached(timeout=WAIT)
     assert page.evaluate("window.stillHere") is True, "no page load"
-    assert f"against={BEST}" in page.url and "checkpoint=last.ckpt" in page.url
     page.get_by_role("button", name="Check hashes").click()
     expect(row.locator('[data-hash="ok"]')).to_be_visible(timeout=WAIT)
     expect(page.locator('tr[data-name="final_step-000000900.ckpt"] [data-hash="differs"]')).to_be_visible(timeout=WAIT)
@@ -103,7 +103,7 @@ def test_choose_and_compare_by_a_click_and_hear_of_news(browser: Browser, addres
 
 
 def test_a_hostile_file_runs_nothing_and_shows_no_markup(browser: Browser, address: str, runs: Path) -> None:
-    page = open_page(browser, f"{address}?run=states&checkpoint=weights.ckpt")
+    page = open_tab(browser, f"{address}?run=states&checkpoint=weights.ckpt")
     expect(page.locator(".sv-banner", has_text="would run programs")).to_contain_text("posix.system", timeout=WAIT)
     expect(page.locator(".sv-groups", has_text="<img src=x onerror=alert(1)>")).to_be_visible(timeout=WAIT)
     assert page.locator(".sv-groups img").count() == 0
@@ -114,7 +114,7 @@ def test_a_hostile_file_runs_nothing_and_shows_no_markup(browser: Browser, addre
 
 @pytest.mark.parametrize("name", ["..%2F..%2Fother%2Fcheckpoints%2Ffinal_step-000000020.ckpt", "sneaky.ckpt"])
 def test_nothing_outside_the_folder_is_read(browser: Browser, address: str, name: str) -> None:
-    page = open_page(browser, f"{address}?run=states&checkpoint={name}&against={name}&against_run=..%2Fother")
+    page = open_tab(browser, f"{address}?run=states&checkpoint={name}&against={name}&against_run=..%2Fother")
     words = "not followed" if name == "sneaky.ckpt" else "This checkpoint is not here"
     expect(page.locator(".sv-banner", has_text=words)).to_be_visible(timeout=WAIT)
     assert page.locator("[data-chart]").count() == 0
@@ -122,7 +122,7 @@ def test_nothing_outside_the_folder_is_read(browser: Browser, address: str, name
 
 
 def test_the_first_checkpoint_appears_by_itself(browser: Browser, address: str, runs: Path) -> None:
-    page = open_page(browser, f"{address}?run=fresh")
+    page = open_tab(browser, f"{address}?run=fresh")
     expect(page.locator('[data-state="no-checkpoint"]')).to_contain_text("due at step 500", timeout=WAIT)
     check(page, "checkpoints-none-yet")
     save(RunLayout(runs / "fresh"), "last.ckpt", "last", 500)

@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from shared.schema import RunState
 from shared.writer import JsonlWriter
-from tests.browser.driving import ROOT, chromium, dashboard, find_chromium, open_page
+from tests.browser.driving import ROOT, chromium, dashboard, find_chromium, open_tab
 from tests.compared import compared_run, sweep
 from tests.run_factory import make_run, training_row
 
@@ -71,7 +71,7 @@ def traces(page: Page, key: str) -> dict[str, str]:
 @pytest.mark.parametrize(("width", "dark"), [(390, True), (1440, False)])
 def test_every_side_of_a_comparison(browser: Browser, address: str, width: int, dark: bool) -> None:
     name = f"{width}-{'dark' if dark else 'light'}"
-    page = open_page(browser, f"{address}?filter=loss.beta_max>0&run=healthy&run=collapsed", width=width, dark=dark)
+    page = open_tab(browser, f"{address}?filter=loss.beta_max>0&run=healthy&run=collapsed", width=width, dark=dark)
     wait_charts(page, "training.loss")
     drawn = traces(page, "training.loss")
     assert {"healthy", "collapsed", "b0.1-s0", "b2.0-s2", EVIL} <= drawn.keys() and len(set(drawn.values())) == 8
@@ -88,11 +88,11 @@ def test_every_side_of_a_comparison(browser: Browser, address: str, width: int, 
             )
         check(page, f"{tab.lower()}-{name}")
     assert "tab=export" in page.url and page.url.count("run=") == 2 and "filter=loss.beta_max" in page.url
-    page.context.close()
+    page.close()
 
 
 def test_an_address_opens_the_same_view_elsewhere(browser: Browser, address: str) -> None:
-    page = open_page(browser, address)
+    page = open_tab(browser, address)
     wait_charts(page, "training.loss")
     expect(page.locator(".sv-choice")).to_contain_text("the newest 5 with a log")
     assert page.url.count("run=") == 5, "what is shown can be shared"
@@ -104,7 +104,7 @@ def test_an_address_opens_the_same_view_elsewhere(browser: Browser, address: str
     page.wait_for_function("location.search.includes('x=epoch')")
     shared = page.url
     assert "group=sd" in shared
-    other = open_page(browser, shared)
+    other = open_tab(browser, shared)
     wait_charts(other, "training.loss")
     expect(other.locator(".sv-run-legend")).to_contain_text("3 seeds: beta_max 2")
     figure = "document.querySelector('[data-chart=\"training.loss\"] .js-plotly-plot')"
@@ -112,11 +112,11 @@ def test_an_address_opens_the_same_view_elsewhere(browser: Browser, address: str
     assert other.evaluate(f"{figure}._fullData.filter(trace => trace.fill === 'toself').length") == 2
     check(other, "seeds")
     for opened in (page, other):
-        opened.context.close()
+        opened.close()
 
 
 def test_states_are_named(browser: Browser, address: str) -> None:
-    page = open_page(browser, f"{address}?run=gone&run=broken&run=../../etc&run=healthy&run=collapsed&x=onset")
+    page = open_tab(browser, f"{address}?run=gone&run=broken&run=../../etc&run=healthy&run=collapsed&x=onset")
     wait_charts(page, "training.loss")
     banners = page.locator(".sv-banners")
     for words in ("Not drawn: gone, ../../etc.", "Not drawn: broken.", "No place on this axis: healthy."):
@@ -128,11 +128,11 @@ def test_states_are_named(browser: Browser, address: str) -> None:
     expect(page.locator("[data-state=nothing]")).to_contain_text("Change the filter")
     page.goto(f"{address}?run=gone")
     expect(page.locator("[data-state=nothing]")).to_contain_text("Choose others above", timeout=20_000)
-    page.context.close()
+    page.close()
 
 
 def test_runs_that_are_caught_in_a_box_can_be_kept(browser: Browser, address: str) -> None:
-    page = open_page(browser, f"{address}?filter=b*&tab=relations&across=loss.beta_max&up=training.loss")
+    page = open_tab(browser, f"{address}?filter=b*&tab=relations&across=loss.beta_max&up=training.loss")
     wait_charts(page, "scatter")
     page.locator('[data-chart="scatter"]').scroll_into_view_if_needed()
     box = page.locator('[data-chart="scatter"] .nsewdrag').bounding_box()
@@ -144,11 +144,11 @@ def test_runs_that_are_caught_in_a_box_can_be_kept(browser: Browser, address: st
     page.get_by_text("Keep only these 3 runs").click()
     page.wait_for_function("location.search.includes('run=b2.0-s0') && !location.search.includes('filter')")
     assert sorted(re.findall(r"run=([^&]+)", page.url)) == ["b2.0-s0", "b2.0-s1", "b2.0-s2"]
-    page.context.close()
+    page.close()
 
 
 def test_a_run_that_goes_on_grows_in_place(browser: Browser, address: str, runs: Path) -> None:
-    page = open_page(browser, f"{address}?run=growing&run=healthy")
+    page = open_tab(browser, f"{address}?run=growing&run=healthy")
     wait_charts(page, "training.loss", "training.kl")
     page.evaluate("window.plot = document.querySelector('[data-chart=\"training.loss\"] .js-plotly-plot')")
     page.evaluate("window.still = document.querySelector('[data-chart=\"validation.auroc\"] .sv-plot').dataset.revision")
@@ -165,11 +165,11 @@ def test_a_run_that_goes_on_grows_in_place(browser: Browser, address: str, runs:
     assert page.evaluate(faded) == ["0.08", ""], "the other run steps back"
     page.click('[data-legend="healthy"]')
     page.wait_for_url("**/live?run=healthy")
-    page.context.close()
+    page.close()
 
 
 def test_what_is_saved(browser: Browser, address: str, runs: Path, tmp_path: Path) -> None:
-    page = open_page(browser, f"{address}?filter=b*&tab=export&metrics=losses")
+    page = open_tab(browser, f"{address}?filter=b*&tab=export&metrics=losses")
     page.wait_for_selector(".sv-offer", timeout=30_000)
     for kind, read in (("csv", pd.read_csv), ("parquet", pd.read_parquet)):
         with page.expect_download() as caught:
@@ -188,7 +188,7 @@ def test_what_is_saved(browser: Browser, address: str, runs: Path, tmp_path: Pat
     caught.value.save_as(tmp_path / "chart.svg")
     picture = (tmp_path / "chart.svg").read_text()
     assert picture.startswith("<svg") and all(words in picture for words in ("healthy", "collapsed", "KL divergence"))
-    page.context.close()
+    page.close()
     open_report(browser, tmp_path / "report.html")
 
 
@@ -222,7 +222,7 @@ def test_runs_appear_by_themselves(browser: Browser, tmp_path: Path) -> None:
     """The first run of all, and one that a filter finds while the page is open."""
     (tmp_path / "runs").mkdir()
     with dashboard(tmp_path / "runs") as served:
-        page = open_page(browser, f"{served}/compare")
+        page = open_tab(browser, f"{served}/compare")
         expect(page.locator("[data-state=landing]")).to_contain_text("make demo", timeout=20_000)
         compared_run(tmp_path / "runs", "first", steps=60)
         wait_charts(page, "training.loss")
@@ -231,4 +231,4 @@ def test_runs_appear_by_themselves(browser: Browser, tmp_path: Path) -> None:
         expect(page.locator(".sv-run-entry")).to_have_count(1, timeout=20_000)
         compared_run(tmp_path / "runs", "third", steps=60)
         expect(page.locator(".sv-run-entry")).to_have_count(2, timeout=20_000)
-        page.context.close()
+        page.close()

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect
+from playwright.sync_api import Browser, Page, expect
 
 from shared.layout import RunLayout
 from shared.schema import RunState
 from shared.writer import JsonlWriter
-from tests.browser.driving import ROOT, chromium, dashboard, find_chromium
+from tests.browser.driving import ROOT, chromium, dashboard, find_chromium, open_tab
 from tests.run_factory import beat, make_run, make_zoo, training_row
 
 pytestmark = [
@@ -73,34 +73,20 @@ def wait_charts(page: Page, *keys: str) -> None:
         page.wait_for_selector(f"[data-chart={key}] .sv-plot[data-revision] .main-svg", timeout=20_000)
 
 
-CONTEXTS: dict[tuple[int, bool], BrowserContext] = {}
-"""One profile per width and theme: what the browser has once loaded stays in its cache."""
-
-
-def open_page(browser: Browser, address: str, *, width: int = 1440, dark: bool = False) -> Page:
-    if (width, dark) not in CONTEXTS:
-        scheme = "dark" if dark else "light"
-        CONTEXTS[width, dark] = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
-    page = CONTEXTS[width, dark].new_page()
-    page.goto(address)
-    return page
-
-
 @pytest.mark.parametrize("name", STATES)
 def test_live_page_of_each_state(browser: Browser, address: str, name: str) -> None:
     state, words = STATES[name]
-    page = open_page(browser, f"{address}/live?run={name}")
-    expect(page.locator(f".sv-head [data-state={state}]")).to_be_visible(timeout=15_000)
+    page = open_tab(browser, f"{address}/live?run={name}")
+    expect(page.locator(f".sv-head [data-state={state}]")).to_be_visible(timeout=20_000)
     expect(page.locator(".sv-banners")).to_contain_text(words)
     wait_charts(page, "kl")
     check(page, f"live-{name}-1440-light")
     page.close()
 
 
-@pytest.mark.parametrize("width", [390, 1440])
-@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize(("width", "dark"), [(390, True), (1440, False)])
 def test_live_page_in_both_themes_and_widths(browser: Browser, address: str, width: int, dark: bool) -> None:
-    page = open_page(browser, f"{address}/live?run=collapsed-running", width=width, dark=dark)
+    page = open_tab(browser, f"{address}/live?run=collapsed-running", width=width, dark=dark)
     page.wait_for_selector("[data-chart=kl]")
     page.set_viewport_size({"width": width, "height": 3000 if width > 400 else 6200})
     wait_charts(page, "kl", "active_units", "recon", "loss", "auroc", "lr", "step_s")
@@ -109,7 +95,7 @@ def test_live_page_in_both_themes_and_widths(browser: Browser, address: str, wid
 
 
 def test_a_click_opens_the_run_without_loading_the_page(browser: Browser, address: str) -> None:
-    page = open_page(browser, address)
+    page = open_tab(browser, address)
     page.wait_for_selector("a[data-run=healthy-running]")
     page.evaluate("window.stillHere = true")
     page.click("a[data-run=healthy-running]")
@@ -122,17 +108,18 @@ def test_a_click_opens_the_run_without_loading_the_page(browser: Browser, addres
     page.close()
 
 
-@pytest.mark.parametrize("name", ["../../etc", "no-such-run", "..", "%2Fetc"])
-def test_names_that_are_no_run(browser: Browser, address: str, name: str) -> None:
-    page = open_page(browser, f"{address}/live?run={name}")
-    expect(page.locator("[data-state=gone]")).to_contain_text("This run is not here", timeout=15_000)
-    check(page, f"gone-{len(name)}")
+def test_names_that_are_no_run(browser: Browser, address: str) -> None:
+    page = open_tab(browser, address)
+    for name in ("../../etc", "no-such-run"):
+        page.goto(f"{address}/live?run={name}")
+        expect(page.locator("[data-state=gone]")).to_contain_text("This run is not here", timeout=20_000)
+        check(page, f"gone-{len(name)}")
     page.close()
 
 
 def test_broken_run_says_why(browser: Browser, address: str) -> None:
-    page = open_page(browser, f"{address}/live?run=broken-json")
-    expect(page.locator(".sv-banners")).to_contain_text("not valid JSON", timeout=15_000)
+    page = open_tab(browser, f"{address}/live?run=broken-json")
+    expect(page.locator(".sv-banners")).to_contain_text("not valid JSON", timeout=20_000)
     check(page, "broken-json")
     page.close()
 
@@ -153,21 +140,21 @@ def zoom(page: Page) -> None:
 
 def test_a_step_reaches_number_and_chart_and_zoom_stays(browser: Browser, address: str, runs: Path) -> None:
     layout = make_run(runs, "growing", steps=400, state=RunState.RUNNING)
-    page = open_page(browser, f"{address}/live?run=growing")
+    page = open_tab(browser, f"{address}/live?run=growing")
     wait_charts(page, "kl", "recon")
     zoom(page)
     before = ranges(page)
     page.evaluate("window.plot = document.querySelector('[data-chart=kl] .js-plotly-plot')")
     scroll = page.evaluate("document.querySelector('[data-chart=kl]').getBoundingClientRect().top")
     JsonlWriter(layout.metrics).write(401, training_row(401, np.random.default_rng(0)))
-    expect(page.locator("[data-metric=step]")).to_have_text("401", timeout=3000)
-    page.wait_for_function("window.plot.dataset.revision.includes('-401-')", timeout=10_000)
+    expect(page.locator("[data-metric=step]")).to_have_text("401", timeout=20_000)
+    page.wait_for_function("window.plot.dataset.revision.includes('-401-')", timeout=40_000)  # a slow machine draws less often
     assert page.evaluate("window.plot._fullData[0].x.at(-1)") < 401, "at the resolution of the part that is looked at"
     assert ranges(page) == before, "zoom is kept"
     assert page.evaluate("window.plot.isConnected"), "updated in place, not drawn anew"
     assert page.evaluate("document.querySelector('[data-chart=kl]').getBoundingClientRect().top") == scroll, "nothing jumps"
     page.get_by_text("Linear", exact=True).click()
-    page.wait_for_function("window.plot._fullLayout.yaxis.type === 'linear'", timeout=10_000)
+    page.wait_for_function("window.plot._fullLayout.yaxis.type === 'linear'", timeout=20_000)
     page.close()
     shutil.rmtree(layout.root)
 
@@ -175,18 +162,18 @@ def test_a_step_reaches_number_and_chart_and_zoom_stays(browser: Browser, addres
 def test_life_of_a_run_on_an_open_page(browser: Browser, tmp_path: Path) -> None:
     """No run; created; first step; gone: each by itself, without a reload."""
     with dashboard(tmp_path / "runs") as address:
-        page = open_page(browser, address)
-        expect(page.locator("[data-state=landing]")).to_contain_text("make demo", timeout=15_000)
+        page = open_tab(browser, address)
+        expect(page.locator("[data-state=landing]")).to_contain_text("make demo", timeout=20_000)
         check(page, "landing")
         layout = make_run(tmp_path / "runs", "first", state=RunState.CREATED, age=timedelta(0))
         page.click("a[data-run=first]")
-        expect(page.locator("[data-state=waiting]")).to_be_visible(timeout=10_000)
+        expect(page.locator("[data-state=waiting]")).to_be_visible(timeout=20_000)
         check(page, "waiting")
         become_running(layout)
         wait_charts(page, "kl")
         expect(page.locator(".sv-head [data-state=running]")).to_be_visible()
         shutil.rmtree(layout.root)
-        expect(page.locator("[data-state=gone]")).to_be_visible(timeout=10_000)
+        expect(page.locator("[data-state=gone]")).to_be_visible(timeout=20_000)
         check(page, "gone-while-open")
         page.close()
 
@@ -205,13 +192,13 @@ def become_running(layout: RunLayout) -> None:
 
 def test_hidden_tab_costs_nothing_and_catches_up(browser: Browser, address: str, runs: Path) -> None:
     layout = make_run(runs, "hidden", steps=50, state=RunState.RUNNING)
-    page = open_page(browser, f"{address}/live?run=hidden")
-    expect(page.locator("[data-metric=step]")).to_have_text("50", timeout=15_000)
+    page = open_tab(browser, f"{address}/live?run=hidden")
+    expect(page.locator("[data-metric=step]")).to_have_text("50", timeout=20_000)
     page.wait_for_function("globalThis.seqsetStreams?.values().next().value?.source?.readyState === 1")
     page.evaluate(HIDE, True)
     assert page.evaluate("[...globalThis.seqsetStreams.values()].every(stream => stream.source === null)")
     JsonlWriter(layout.metrics).write(51, training_row(51, np.random.default_rng(0)))
     page.evaluate(HIDE, False)
-    expect(page.locator("[data-metric=step]")).to_have_text("51", timeout=3000)
+    expect(page.locator("[data-metric=step]")).to_have_text("51", timeout=20_000)
     page.close()
     shutil.rmtree(layout.root)

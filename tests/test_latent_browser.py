@@ -10,7 +10,7 @@ from playwright.sync_api import Browser, Page, expect
 from shared.embedding import read_embedding
 from shared.layout import RunLayout
 from shared.schema import RunState
-from tests.browser.driving import ROOT, chromium, dashboard, find_chromium, open_page
+from tests.browser.driving import ROOT, chromium, dashboard, find_chromium, open_tab
 from tests.latent_runs import latent_run, write_snapshot
 from tests.run_factory import make_run
 
@@ -76,7 +76,7 @@ def lasso(page: Page) -> None:
 
 
 def test_from_pca_to_umap_and_to_patients(browser: Browser, address: str, runs: Path) -> None:
-    page = open_page(browser, f"{address}/latent?run=parting")
+    page = open_tab(browser, f"{address}/latent?run=parting")
     page.set_viewport_size({"width": 1440, "height": 1500})
     title(page, "PCA of latents, by in hospital mortality")
     expect(page.locator(".sv-map-note")).to_contain_text("300 sets of 60 patients")
@@ -108,7 +108,7 @@ def test_from_pca_to_umap_and_to_patients(browser: Browser, address: str, runs: 
 
 def test_a_new_snapshot_is_followed_only_by_who_is_at_the_end(browser: Browser, address: str, runs: Path) -> None:
     layout = RunLayout(runs / "parting")
-    newest, earlier = (open_page(browser, f"{address}/latent?run=parting{rest}") for rest in ("", "&source=step-100"))
+    newest, earlier = (open_tab(browser, f"{address}/latent?run=parting{rest}") for rest in ("", "&source=step-100"))
     expect(newest.locator(f"{MAP} header")).to_contain_text("step 300", timeout=20_000)
     expect(earlier.locator(f"{MAP} header")).to_contain_text("step 100", timeout=20_000)
     write_snapshot(
@@ -132,7 +132,7 @@ def test_a_new_snapshot_is_followed_only_by_who_is_at_the_end(browser: Browser, 
     ],
 )
 def test_every_state(browser: Browser, address: str, query: str, said: str, width: int, dark: bool) -> None:
-    page = open_page(browser, f"{address}/latent?{query}", width=width, dark=dark)
+    page = open_tab(browser, f"{address}/latent?{query}", width=width, dark=dark)
     expect(page.locator("main")).to_contain_text(said, timeout=20_000)
     if "plane" in query or "of=" in query:
         page.wait_for_selector(f"{MAP} .scatterlayer path.point", timeout=20_000)

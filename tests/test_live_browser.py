@@ -7,7 +7,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from shared.schema import RunState
 from shared.writer import encode_line
-from tests.browser.driving import chromium, dashboard, find_chromium, open_page
+from tests.browser.driving import chromium, dashboard, find_chromium, open_tab
 from tests.run_factory import make_run
 
 pytestmark = [
@@ -43,7 +43,7 @@ def drawn(page: Page, *keys: str) -> None:
 
 
 def test_zoom_moves_all_charts_at_full_resolution(browser: Browser, address: str) -> None:
-    page = open_page(browser, f"{address}/live?run=long&axis=Epoch&smooth=100")
+    page = open_tab(browser, f"{address}/live?run=long&axis=Epoch&smooth=100")
     drawn(page, "kl", "recon")
     assert page.evaluate(f"{PLOT.format(key='kl')}._fullData[0].x.length") <= 2000
     box = page.locator("[data-chart=kl] .nsewdrag").bounding_box()
@@ -62,11 +62,11 @@ def test_zoom_moves_all_charts_at_full_resolution(browser: Browser, address: str
     page.locator("[data-chart=recon] .nsewdrag").dblclick()
     page.wait_for_function(f"{PLOT.format(key='kl')}._fullLayout.xaxis.range[1] > 20")
     page.wait_for_function(f"{PLOT.format(key='kl')}._fullData[0].x.length > 1500")
-    page.context.close()
+    page.close()
 
 
 def test_a_crosshair_shows_the_values_of_all_charts(browser: Browser, address: str) -> None:
-    page = open_page(browser, f"{address}/live?run=long")
+    page = open_tab(browser, f"{address}/live?run=long")
     drawn(page, "kl", "recon")
     box = page.locator("[data-chart=kl] .nsewdrag").bounding_box()
     assert box is not None
@@ -76,11 +76,11 @@ def test_a_crosshair_shows_the_values_of_all_charts(browser: Browser, address: s
     expect(page.locator("[data-chart=recon] .sv-card-head span").first).to_contain_text("training ")
     page.mouse.move(5, 5)
     expect(page.locator("[data-chart=recon] .sv-cross")).to_be_hidden()
-    page.context.close()
+    page.close()
 
 
 def test_a_collapse_offers_its_remedies_and_the_console_is_text(browser: Browser, address: str) -> None:
-    page = open_page(browser, f"{address}/live?run=collapsed")
+    page = open_tab(browser, f"{address}/live?run=collapsed")
     drawn(page, "kl")
     page.get_by_text("Resume with a remedy").click()
     expect(page.locator('[data-testid="stExpanderDetails"] [data-testid="stCode"]')).to_contain_text("--remedy")
@@ -88,4 +88,4 @@ def test_a_collapse_offers_its_remedies_and_the_console_is_text(browser: Browser
     page.set_viewport_size({"width": 1440, "height": 5200})
     expect(page.get_by_text("<b>bold</b> words")).to_be_visible(timeout=15_000)
     expect(page.get_by_text("20 %")).to_have_count(0)
-    page.context.close()
+    page.close()

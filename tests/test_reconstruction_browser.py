@@ -8,7 +8,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from shared.layout import RunLayout
 from shared.schema import RunState
-from tests.browser.driving import ROOT, chromium, dashboard, find_chromium, open_page
+from tests.browser.driving import ROOT, chromium, dashboard, find_chromium, open_tab
 from tests.reconstruction_factory import CONSTANT, events, write, write_step
 from tests.run_factory import make_run
 
@@ -78,7 +78,7 @@ def shown_steps(page: Page) -> str:
 
 @pytest.mark.parametrize(("width", "dark"), [(1440, False), (390, True)])
 def test_a_snapshot_is_shown_whole(browser: Browser, address: str, width: int, dark: bool) -> None:
-    page = open_page(browser, f"{address}?run=whole&variable=HR&variable=Temp&patient=p3", width=width, dark=dark)
+    page = open_tab(browser, f"{address}?run=whole&variable=HR&variable=Temp&patient=p3", width=width, dark=dark)
     page.wait_for_selector("[data-chart=ranking]", timeout=15_000)
     page.set_viewport_size({"width": width, "height": 4300 if width > 400 else 7600})
     wait_charts(page, *CHARTS)
@@ -102,7 +102,7 @@ def click_point(page: Page, chart: str, index: int) -> None:
 
 
 def test_clicks_are_kept_in_the_address_and_what_is_new_is_followed(browser: Browser, address: str, runs: Path) -> None:
-    page = open_page(browser, f"{address}?run=whole&variable=HR")
+    page = open_tab(browser, f"{address}?run=whole&variable=HR")
     wait_charts(page, "ranking", "over")
     page.evaluate("window.plot = document.querySelector('[data-chart=over] .js-plotly-plot')")
     click_point(page, "ranking", 0)
@@ -124,7 +124,7 @@ def test_clicks_are_kept_in_the_address_and_what_is_new_is_followed(browser: Bro
 
 
 def test_a_click_on_a_patient_opens_the_record(browser: Browser, address: str) -> None:
-    page = open_page(browser, f"{address}?run=whole")
+    page = open_tab(browser, f"{address}?run=whole")
     page.set_viewport_size({"width": 1440, "height": 4300})
     wait_charts(page, *CHARTS)
     first = page.locator("[data-chart=record] h3").inner_text()
@@ -139,7 +139,7 @@ def test_a_click_on_a_patient_opens_the_record(browser: Browser, address: str) -
 
 
 def test_a_checkpoint_that_was_looked_into_can_be_chosen(browser: Browser, address: str) -> None:
-    page = open_page(browser, f"{address}?run=whole&source=checkpoint-final_step-000000300")
+    page = open_tab(browser, f"{address}?run=whole&source=checkpoint-final_step-000000300")
     wait_charts(page, "ranking")
     assert "checkpoint final_step-000000300" in shown_steps(page)
     page.locator("[data-state=no-presence]").scroll_into_view_if_needed()
@@ -148,7 +148,7 @@ def test_a_checkpoint_that_was_looked_into_can_be_chosen(browser: Browser, addre
 
 
 def test_what_is_missing_is_said(browser: Browser, address: str, runs: Path) -> None:
-    page = open_page(browser, f"{address}?run=bare")
+    page = open_tab(browser, f"{address}?run=bare")
     expect(page.locator(".sv-banners").first).to_contain_text("step-000000200.parquet: no readable parquet", timeout=15_000)
     check(page, "unreadable")
     page.goto(f"{address}?run=bare&source=step-100")

@@ -10,8 +10,9 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Literal
 
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 ROOT = Path(__file__).resolve().parents[2]
 START_S, STOP_S = 60.0, 30.0
@@ -85,6 +86,8 @@ def chromium() -> Iterator[Browser]:
         try:
             yield browser
         finally:
+            for key in [key for key in PROFILES if key[0] is browser]:
+                del PROFILES[key]
             browser.close()
 
 
@@ -92,5 +95,20 @@ def open_page(browser: Browser, address: str, *, width: int = 1440, dark: bool =
     """A page of its own profile."""
     context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme="dark" if dark else "light")
     page = context.new_page()
+    page.goto(address)
+    return page
+
+
+PROFILES: dict[tuple[Browser, int, bool], BrowserContext] = {}
+"""One per width and theme: what the browser has once loaded and compiled stays in its cache, which is most of a page's cost."""
+
+
+def open_tab(browser: Browser, address: str, *, width: int = 1440, dark: bool = False) -> Page:
+    """A page of the profile that all tests share which ask for this width and theme; close the page, not its context."""
+    key = browser, width, dark
+    if key not in PROFILES:
+        scheme: Literal["dark", "light"] = "dark" if dark else "light"
+        PROFILES[key] = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    page = PROFILES[key].new_page()
     page.goto(address)
     return page
