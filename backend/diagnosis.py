@@ -9,6 +9,7 @@ from backend.tensorboard_logs import ScalarLog, read_log
 from backend.tensorboard_tags import Tags, read_tags
 from backend.tensorboard_verdicts import by_total_loss, floor_note, judge_scalars, unjudged, verdicts_of
 from shared.collapse import PRESETS, SEVERITIES, Sensitivity, Thresholds, Verdict
+from shared.errors import InputError
 from shared.forecast import Floor, forecast, unforeseen
 from shared.layout import RunLayout
 from shared.probes import number
@@ -76,11 +77,16 @@ def diagnose_run_folder(path: Path, sensitivity: Sensitivity | None = None) -> D
     """The report on a run directory, whatever state it is in.
 
     Raises:
-        InputError: its run.json cannot be read.
+        InputError: its run.json cannot be read, or another sensitivity is asked of a run that was imported.
     """
     layout = RunLayout(path)
     info = read_record(layout.run_json, RunInfo)
     if info.imported is not None:
+        if sensitivity is not None:
+            raise InputError(
+                f"--sensitivity {sensitivity}: {path} was judged when it was imported; diagnose its log itself: "
+                f"python -m backend diagnose {info.imported.path} --sensitivity {sensitivity}"
+            )
         return _diagnose_imported(layout, info)
     detector = replay_run(layout, sensitivity)
     status = read_status(layout)

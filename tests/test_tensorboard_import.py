@@ -104,6 +104,14 @@ def test_a_collapse_is_judged_at_the_time_it_was_logged(made: RunLayout, capsys:
     assert "healthy\n" not in said
 
 
+def test_another_sensitivity_is_for_the_log_itself(made: RunLayout, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["diagnose", str(made.root), "--sensitivity", "early"]) == 2
+    said = capsys.readouterr().err
+    words = said.partition("python -m backend ")[2].split()
+    assert "judged when it was imported" in said and words[:1] == ["diagnose"] and words[2:] == ["--sensitivity", "early"]
+    assert main(words) != 2, "as it says"
+
+
 def test_the_pages_show_it(made: RunLayout) -> None:
     snapshot = RunLog(made).snapshot(1)
     assert snapshot.verdicts[0].kind == "collapse"
