@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from torch.utils.tensorboard import SummaryWriter
 
+from backend import __main__ as backend
 from tests.installed import installed, python
 from tests.sources import events_frame, write_challenge, write_ehr
 
@@ -26,9 +27,15 @@ def test_every_command_is_one_that_this_test_knows():
     assert heads == {
         "python -m backend prepare", "python -m backend train", "python -m backend evaluate", "python -m dashboard --runs",
         "python -m backend preflight", "python -m backend diagnose", "python -m backend resume", "python -m backend curves",
-        "python -m backend visualize", "python -m backend import",
+        "python -m backend visualize", "python -m backend import", "python -m backend umap",
     }  # fmt: skip
     assert {c for c in COMMANDS if not c.startswith("python")} == {"make demo", "make test", ". .venv/bin/activate"}
+
+
+def test_no_command_is_left_out():
+    started = {command.split()[3] for command in COMMANDS if command.startswith("python -m backend")}
+    started |= {command.split()[1] for command in COMMANDS if command.startswith("make")}
+    assert set(backend.COMMANDS) <= started
 
 
 @pytest.mark.parametrize("target", ["demo", "test"])
