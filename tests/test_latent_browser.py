@@ -84,6 +84,9 @@ def test_from_pca_to_umap_and_to_patients(browser: Browser, address: str, runs: 
     expect(page.locator(".sv-umap [role=progressbar]")).to_be_visible(timeout=20_000)
     assert page.locator(f"{MAP} h3").text_content().startswith("PCA"), "PCA stays until UMAP is there"
     title(page, "UMAP of latents", 240)
+    expect(page.locator(f"{MAP} .xtitle")).to_contain_text(
+        "UMAP", timeout=30_000
+    )  # drawn: until then the points are those of PCA
     expect(page.locator(".sv-map-note")).to_contain_text("nearest neighbours")
     layout = RunLayout(runs / "parting")
     assert 300 in read_embedding(layout.umap("latents")).frames
