@@ -28,7 +28,7 @@ def appearing_whole(out: Path, *, overwrite: bool, marker: str) -> Iterator[Path
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
     try:
-        with _sigterm_interrupts():
+        with interrupted_by_terminate():
             yield partial
             _check_target(out, overwrite, marker)
             _swap(partial, out)
@@ -68,7 +68,8 @@ def leftovers(out: Path) -> list[Path]:
 
 
 @contextmanager
-def _sigterm_interrupts() -> Iterator[None]:
+def interrupted_by_terminate() -> Iterator[None]:
+    """SIGTERM ends as Ctrl-C does, so that what is half made is cleared away; in the main thread, which alone may ask for it."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

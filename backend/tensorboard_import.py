@@ -17,11 +17,11 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from backend.diagnose import given_tags
+from backend.folders import interrupted_by_terminate
 from backend.tensorboard_follow import follow
 from backend.tensorboard_logs import LogReader, log_folders
 from backend.tensorboard_run import LogImport
 from backend.tensorboard_tags import NAMES
-from backend.umap_run import interrupted_by_terminate
 from shared.errors import InputError
 from shared.layout import RunLayout
 from shared.reader import read_record

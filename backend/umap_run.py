@@ -13,17 +13,15 @@ import contextlib
 import importlib.util
 import math
 import os
-import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
-from types import FrameType
 
 import orjson
 
+from backend.folders import interrupted_by_terminate
 from shared.embedding import OF_CHECKPOINT
 from shared.errors import InputError
 from shared.layout import RunLayout
@@ -142,20 +140,6 @@ class Progress:
         with self._lock:
             self._ended.set()
             self._path.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def interrupted_by_terminate() -> Iterator[None]:
-    """SIGTERM ends as Ctrl-C does, so that temporary files are cleared away."""
-
-    def interrupt(_signal: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def library() -> str:
