@@ -72,7 +72,7 @@ def visit(browser: Browser, address: str, times: int) -> None:
         paths = [PAGES[(begin + number) % len(PAGES)] for number in range(min(AT_ONCE, times - begin))]
         pages = [open_page(browser, f"{address}/{path}") for path in paths]
         for page in pages:
-            page.wait_for_selector(".sv-head, .sv-section, .sv-card, [data-name]", timeout=120_000)
+            page.wait_for_selector("[data-state], .sv-section, .sv-card, [data-name]", state="attached", timeout=120_000)
         for page in pages:
             page.context.close()
 
