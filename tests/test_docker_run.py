@@ -158,6 +158,8 @@ def test_dashboard_serves_from_the_copied_files_on_a_read_only_root(tmp_path: Pa
     open_up = sorted(
         {str(parent) for place in (sys.base_prefix, sys.prefix) for parent in Path(place).parents if str(parent) != "/"}
     )
+    hidden = [place for place in {sys.base_prefix, sys.prefix} if Path(place).is_relative_to("/tmp")]  # under the tmpfs of /tmp
+    bring_back = "\n".join(f'mkdir -p "$root{place}" && mount --bind {place} "$root{place}"' for place in hidden)
     script = f"""
 {sys.executable} -c {shlex.quote(UP)}
 cp -r {tmp_path}/app "$root/"
@@ -167,6 +169,7 @@ for folder in {shlex.join(open_up)}; do chmod o+x "$root$folder"; done
 chroot "$root" {interpreter()} -m venv --without-pip /image
 cp -r {tmp_path}/site/. "$root/image/lib/python3.{sys.version_info.minor}/site-packages/"
 mount -t tmpfs -o mode=1777 tmpfs "$root/tmp"
+{bring_back}
 mount -t tmpfs tmpfs "$root/runs" && cp -r {tmp_path}/runs/. "$root/runs" && chown -R 10001:10001 "$root/runs"
 mount -o remount,ro "$root"
 {inside} 'touch /app/x 2>/dev/null && echo WRITABLE; touch /runs/x /tmp/x && echo KEPT; id -u'
