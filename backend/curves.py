@@ -21,7 +21,7 @@ from backend.diagnosis import Diagnosis, diagnose_log, diagnose_run_folder
 from backend.diagnosis_report import WIDTH, text_of
 from backend.tensorboard_logs import log_folders, read_log
 from backend.tensorboard_places import places
-from backend.tensorboard_tags import NAMES, read_tags
+from backend.tensorboard_tags import NAMES, add_tag_options, read_tags
 from shared.errors import InputError
 from shared.layout import RunLayout, iter_runs
 from shared.panels import DECODER, KL_LOSS, LOSSES, OUTCOME, PACE, POSTERIOR, WEIGHTS, Panel
@@ -54,13 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="where the files go [the run's plots; the current folder for logs]"
     )
-    parser.add_argument(
-        "--tag", action="append", default=[], metavar="NAME=TAG",
-        help=f"TensorBoard: read TAG as NAME, one of {', '.join(NAMES)}; may be repeated",
-    )  # fmt: skip
-    parser.add_argument(
-        "--kl_mean_over", type=int, metavar="D", help="TensorBoard: the logged KL is a mean over D latent dimensions (1: a sum)"
-    )
+    add_tag_options(parser)
     parser.set_defaults(run=run)
 
 

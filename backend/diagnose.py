@@ -19,7 +19,7 @@ import orjson
 from backend.diagnosis import Diagnosis, diagnose_run_folder, diagnose_tensorboard
 from backend.diagnosis_report import text_of
 from backend.tensorboard_logs import log_folders
-from backend.tensorboard_tags import NAMES
+from backend.tensorboard_tags import add_tag_options
 from shared.collapse import Sensitivity
 from shared.errors import InputError
 from shared.layout import SCHEMA_VERSION, RunLayout, iter_runs
@@ -40,13 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--sensitivity", choices=get_args(Sensitivity), help="judge by this preset [that of the run; balanced for logs]"
     )
-    parser.add_argument(
-        "--tag", action="append", default=[], metavar="NAME=TAG",
-        help=f"TensorBoard: read TAG as NAME, one of {', '.join(NAMES)}; may be repeated",
-    )  # fmt: skip
-    parser.add_argument(
-        "--kl_mean_over", type=int, metavar="D", help="TensorBoard: the logged KL is a mean over D latent dimensions (1: a sum)"
-    )
+    add_tag_options(parser)
     parser.set_defaults(run=run)
 
 

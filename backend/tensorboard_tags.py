@@ -1,5 +1,6 @@
 """Which scalar is which: from the names that people give to what they log, to the names of a run's own rows."""
 
+import argparse
 import difflib
 import re
 from collections.abc import Mapping, Sequence
@@ -49,6 +50,17 @@ class Tags:
     used: Mapping[str, str]
     """Name to tag."""
     unused: tuple[str, ...]
+
+
+def add_tag_options(parser: argparse.ArgumentParser) -> None:
+    """What a reader of TensorBoard logs may say of their tags."""
+    parser.add_argument(
+        "--tag", action="append", default=[], metavar="NAME=TAG",
+        help=f"TensorBoard: read TAG as NAME, one of {', '.join(NAMES)}; may be repeated",
+    )  # fmt: skip
+    parser.add_argument(
+        "--kl_mean_over", type=int, metavar="D", help="TensorBoard: the logged KL is a mean over D latent dimensions (1: a sum)"
+    )
 
 
 def name_of(tag: str) -> tuple[str, int] | None:

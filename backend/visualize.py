@@ -101,10 +101,8 @@ def run(args: argparse.Namespace) -> int:
             raise InputError(f"{error.filename or out}: cannot be written ({error.strerror}); choose another --out") from error
     print(f"{checkpoint.name}: step {step:,}, {result.values['patients']:,.0f} stays of the {args.split} split")
     print(f"  {', '.join(SHEETS)} in {out}")
-    if in_run:
-        print(f"  {', '.join(kinds)} in {layout.analysis}: the dashboard's pages show this checkpoint")
-    else:
-        print(f"  not in a run folder (no run.json in {own.root}): the dashboard does not show it")
+    shown = f"{', '.join(kinds)} in {layout.analysis}: the dashboard's pages show this checkpoint"
+    print("  " + (shown if in_run else f"not in a run folder (no run.json in {own.root}): the dashboard does not show it"))
     return 0
 
 
