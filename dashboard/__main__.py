@@ -5,52 +5,45 @@ python -m dashboard --runs runs --port 8501
 
 import argparse
 import errno
-import logging
 import socket
 import sys
-import threading
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
-import streamlit as st
 import uvicorn
 
 from dashboard.auth import access as auth
-from dashboard.auth.gates import OidcGate
-from dashboard.compare.export import export_route
-from dashboard.compare.report import report_route
-from dashboard.components import plotly_routes
-from dashboard.live import windows
+from dashboard.front import Front, Loaded
 from dashboard.notify import options as notify_options
-from dashboard.read_ahead import ReadAhead
-from dashboard.service import Options, Service, install
-from dashboard.warming import warm
 from shared.errors import InputError
-
-SCRIPT = Path(__file__).with_name("app.py")
 
 
 class Server(uvicorn.Server):
-    """uvicorn that says when it is ready, and that ends open event streams at once when told to stop."""
+    """uvicorn that says where it answers, and that ends open event streams at once when told to stop."""
 
-    def __init__(self, config: uvicorn.Config, service: Service, address: str, advice: str = "") -> None:
-        super().__init__(config)
-        self._service = service
-        self._address = address
-        self._advice = f"\n  {advice}" if advice else ""
+    def __init__(self, load: Callable[[], Loaded], access: auth.Access, welcome: str) -> None:
+        self.front = Front(load, self._stop)
+        super().__init__(uvicorn.Config(
+            access.guard(self.front), log_level="warning", access_log=False, timeout_graceful_shutdown=1, ws="websockets-sansio",
+            server_header=False,
+        ))  # fmt: skip
+        self._welcome = welcome
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Print the address once it answers."""
         await super().startup(sockets)
-        for name in ("uvicorn.access", "uvicorn.error", "uvicorn"):  # Streamlit turns these on again as it starts
-            logging.getLogger(name).setLevel(logging.WARNING)
         if self.started:
-            print(f"SeqSetVAE Monitor: {self._address}\n  runs in {self._service.runs}; Ctrl-C stops{self._advice}", flush=True)
+            print(self._welcome, flush=True)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Close the streams first: the server waits for open responses."""
-        self._service.revisions.close()
+        self.front.close_streams()
         super().handle_exit(sig, frame)
+
+    def _stop(self) -> None:
+        self.should_exit = True
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
@@ -77,7 +70,11 @@ def bind(host: str, port: int) -> socket.socket:
     """A listening socket, or an exit that says what to do instead."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family, backlog=2048)
+        listening = socket.create_server((host, port), family=family, backlog=2048)
+        listening.setsockopt(
+            socket.IPPROTO_TCP, socket.TCP_NODELAY, 1
+        )  # connections inherit it; asyncio sets it on its own alone
+        return listening
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             sys.exit(
@@ -101,25 +98,20 @@ def runs_folder(path: Path) -> Path:
     return path.resolve()
 
 
-def application(service: Service) -> st.App:
-    """All that the server answers, without the guard around it. Routes of the dashboard's own are listed here."""
-    routes = [
-        service.revisions.route(),
-        service.rows.route(),
-        *plotly_routes(),
-        windows.route(service.store.snapshot),
-        export_route(service.runs),
-        report_route(service),
-    ]
-    return st.App(SCRIPT, lifespan=service.lifespan, routes=routes)
-
-
 def address_of(access: auth.Access, host: str, port: int) -> str:
     """Where to open the dashboard."""
-    if isinstance(access.gate, OidcGate):
-        return access.gate.oidc.origin
+    if access.origin:
+        return access.origin
     name = socket.gethostname() if host in ("0.0.0.0", "::", "") else f"[{host}]" if ":" in host else host
     return f"http://{name}:{port}"
+
+
+def load(runs: Path, options: dict[str, Any]) -> Loaded:
+    """The application. Importing it takes a second, so that stands here and not above."""
+    from dashboard import application
+    from dashboard.service import Options
+
+    return application.load(runs, Options(**options))
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -132,24 +124,21 @@ def main(argv: list[str] | None = None) -> None:
     runs = runs_folder(args.runs)
     listening = bind(args.host, args.port)
     address = address_of(access, args.host, listening.getsockname()[1])
-    data = tuple(args.data or (Path("prepared"), Path("demo/data")))
-    options = Options(
-        allow_jobs=args.allow_jobs, auth=access.way, data=data,
-        ways=ways, address=args.notify_address or address,
-    )  # fmt: skip
-    service = Service(runs, options)
-    install(service)
-    threading.Thread(target=warm, name="warming", daemon=True).start()
-    config = uvicorn.Config(
-        access.guard(ReadAhead(application(service), service.store)), log_level="warning", access_log=False,
-        timeout_graceful_shutdown=1, ws="websockets-sansio", server_header=False,
-    )  # fmt: skip
+    options = {
+        "allow_jobs": args.allow_jobs, "auth": access.way, "data": tuple(args.data or (Path("prepared"), Path("demo/data"))),
+        "ways": ways, "address": args.notify_address or address,
+    }  # fmt: skip
+    advice = f"\n  {access.advice}" if access.advice else ""
+    welcome = f"SeqSetVAE Monitor: {address}{access.query}\n  runs in {runs}; Ctrl-C stops{advice}"
+    server = Server(lambda: load(runs, options), access, welcome)
     try:
-        Server(config, service, address + access.query, access.advice).run(sockets=[listening])
+        server.run(sockets=[listening])
     except KeyboardInterrupt:
         pass
     finally:
         listening.close()
+    if server.front.error is not None:
+        raise server.front.error
 
 
 if __name__ == "__main__":

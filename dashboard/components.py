@@ -1,6 +1,5 @@
 """The two pieces of JavaScript on the pages: the listener that reruns its fragment, and the grid of charts."""
 
-import gzip
 import hashlib
 from collections.abc import Sequence
 from functools import cache
@@ -14,13 +13,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from dashboard.document import FRONTEND, SMALL_PLOTLY_PATH, script
 from dashboard.runs.watch import LIST, PATH
 
-FRONTEND = Path(__file__).with_name("frontend")
-SMALL_PLOTLY = next((FRONTEND / "vendor").glob("plotly-basic-*.min.js"))
-"""The build of plotly.js that knows lines and bars alone; from npm, of the version that the Python package brings."""
 WHOLE_PLOTLY = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
-PLOTLY = {"small": f"assets/{SMALL_PLOTLY.name}", "whole": f"assets/plotly-{plotly.__version__}.min.js"}
+PLOTLY = {"small": SMALL_PLOTLY_PATH, "whole": f"assets/plotly-{plotly.__version__}.min.js"}
 """Where the pages find both."""
 
 
@@ -36,23 +33,13 @@ def styles() -> str:
     return "".join(sheet.read_text(encoding="utf-8") for sheet in sorted(FRONTEND.glob("*.css")))
 
 
-@cache
-def compressed(script: Path) -> bytes:
-    """A script, compressed once."""
-    return gzip.compress(script.read_bytes(), compresslevel=3)
+def plotly_route() -> Route:
+    """Serve the whole plotly.js under an address that changes with its version."""
 
-
-def plotly_routes() -> list[Route]:
-    """Serve plotly.js under addresses that change with its version, so that browsers keep it for good."""
-    return [_script_route(f"/{PLOTLY['small']}", SMALL_PLOTLY), _script_route(f"/{PLOTLY['whole']}", WHOLE_PLOTLY)]
-
-
-def _script_route(path: str, script: Path) -> Route:
     def send(_request: Request) -> Response:
-        headers = {"Content-Encoding": "gzip", "Cache-Control": "public, max-age=31536000, immutable"}
-        return Response(compressed(script), media_type="text/javascript", headers=headers)
+        return script(WHOLE_PLOTLY)
 
-    return Route(path, send, methods=["GET"])
+    return Route(f"/{PLOTLY['whole']}", send, methods=["GET"])
 
 
 def listen(

@@ -16,7 +16,7 @@ PAGE = {"Accept": "text/html", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "
 LIST_ROUTES = """
 import json, sys
 from pathlib import Path
-from dashboard.__main__ import application
+from dashboard.application import application
 from dashboard.service import Service, install
 service = Service(Path(sys.argv[1]))
 install(service)

@@ -6,17 +6,18 @@ import secrets
 from collections.abc import MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlencode
 
 from starlette.types import ASGIApp
 
-from dashboard.auth.gates import OidcGate, TokenGate
 from dashboard.auth.guard import Guard
 from dashboard.auth.hosts import Hosts, host_name, is_local
-from dashboard.auth.oidc import Oidc
 from dashboard.auth.token import MIN_LENGTH
 from shared.errors import InputError
+
+if TYPE_CHECKING:
+    from dashboard.auth.gates import OidcGate, TokenGate
 
 VARIABLE = "SEQSETVAE_TOKEN"
 WAYS = ("token", "oidc", "proxy")
@@ -36,11 +37,13 @@ class Access:
 
     way: Way
     hosts: Hosts
-    gate: TokenGate | OidcGate | None = None
+    gate: "TokenGate | OidcGate | None" = None
     query: str = ""
     """Appended to the printed address: the token, when it was made up just now."""
     advice: str = ""
     """Printed below the address."""
+    origin: str = ""
+    """The address that people use, where the sign-in prescribes one."""
 
     def guard(self, app: ASGIApp) -> Guard:
         """The application behind what was decided."""
@@ -77,12 +80,17 @@ def decide(args: argparse.Namespace, environment: MutableMapping[str, str] = os.
     _check(args)
     names = [_name(given) for given in args.allow_host]
     if args.auth == "token":
+        from dashboard.auth.gates import TokenGate  # gates load Streamlit, which the server without any does while it serves
+
         token, query, advice = _token(args.token_file, environment)
         return Access("token", Hosts(names, anybody=not names), TokenGate(token), query, advice)
     if args.auth == "oidc":
+        from dashboard.auth.gates import OidcGate
+        from dashboard.auth.oidc import Oidc
+
         oidc = Oidc(args.allow_user, args.port)
         advice = "" if args.allow_user else "everybody whom the provider signs in may look; narrow it with --allow-user"
-        return Access("oidc", Hosts([*names, oidc.host]), OidcGate(oidc), advice=advice)
+        return Access("oidc", Hosts([*names, oidc.host]), OidcGate(oidc), advice=advice, origin=oidc.origin)
     if args.auth == "proxy":
         return Access("proxy", Hosts(names), advice="whoever reaches this port past the proxy sees everything")
     return Access("none", Hosts([*names, args.host]))

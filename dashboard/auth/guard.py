@@ -4,9 +4,9 @@ import asyncio
 import base64
 import hashlib
 import re
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from importlib.resources import files
-from typing import Any, Protocol
+from typing import Protocol
 
 from starlette.datastructures import MutableHeaders
 from starlette.requests import HTTPConnection, Request
@@ -14,6 +14,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dashboard.auth.hosts import Hosts
+from dashboard.document import inline_scripts
 
 OPEN = "/_stcore/health"
 """The only address that answers anybody: whether the server is up, for health checks."""
@@ -43,7 +44,7 @@ class Guard:
         self.app = app
         self.hosts = hosts
         self.gate = gate
-        self._scripts = inline_scripts()
+        self._scripts = hashes(inline_scripts())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
@@ -126,9 +127,7 @@ def until(ended: asyncio.Event, scope: Scope, receive: Receive, send: Send) -> R
     return next_message
 
 
-def inline_scripts() -> str:
-    """Hashes of the scripts that stand in Streamlit's page itself, as the policy names them."""
-    page: Any = files("streamlit") / "static" / "index.html"
-    found = re.findall(r"<script>(.*?)</script>", page.read_text(encoding="utf-8"), flags=re.DOTALL)
-    digests = (base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in found)
+def hashes(scripts: Sequence[str]) -> str:
+    """Scripts as the policy names them."""
+    digests = (base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts)
     return " ".join(f"'sha256-{digest}'" for digest in digests)

@@ -5,10 +5,13 @@ import os
 import shlex
 import shutil
 from collections.abc import MutableMapping
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from dashboard.notify.send import Command, Way, Webhook
 from shared.errors import InputError
+
+if TYPE_CHECKING:
+    from dashboard.notify.send import Way
 
 VARIABLE = "SEQSETVAE_NOTIFY_WEBHOOK"
 
@@ -35,7 +38,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def ways_out(args: argparse.Namespace, environment: MutableMapping[str, str] = os.environ) -> tuple[Way, ...]:
+def ways_out(args: argparse.Namespace, environment: MutableMapping[str, str] = os.environ) -> "tuple[Way, ...]":
     """What the options ask for. Takes the webhook out of the environment: programs started from here need not know it.
 
     Raises:
@@ -43,6 +46,12 @@ def ways_out(args: argparse.Namespace, environment: MutableMapping[str, str] = o
     """
     variable = environment.pop(VARIABLE, "")
     url = args.notify_webhook or variable
+    if args.notify_address is not None:
+        _check_url("--notify-address", args.notify_address)
+    if not url and args.notify_command is None:
+        return ()
+    from dashboard.notify.send import Command, Webhook  # loads what the server loads while it serves
+
     ways: list[Way] = []
     if url:
         option = "--notify-webhook" if args.notify_webhook else f"the variable {VARIABLE}"
@@ -50,8 +59,6 @@ def ways_out(args: argparse.Namespace, environment: MutableMapping[str, str] = o
         ways.append(Webhook(url))
     if args.notify_command is not None:
         ways.append(Command(_words(args.notify_command)))
-    if args.notify_address is not None:
-        _check_url("--notify-address", args.notify_address)
     return tuple(ways)
 
 

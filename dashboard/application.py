@@ -1,0 +1,61 @@
+"""The whole application behind the front: importing this takes a second, so the server does it while it already answers."""
+
+import logging
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+
+import streamlit as st
+from streamlit.components.v2 import manifest_scanner
+
+from dashboard.compare.export import export_route
+from dashboard.compare.report import report_route
+from dashboard.components import plotly_route
+from dashboard.front import Loaded
+from dashboard.live import windows
+from dashboard.read_ahead import ReadAhead
+from dashboard.service import Options, Service, install
+
+SCRIPT = Path(__file__).with_name("app.py")
+
+
+def application(service: Service) -> st.App:
+    """All that the server answers, without the guard and the front. Routes of the dashboard's own are listed here."""
+    routes = [
+        service.revisions.route(),
+        service.rows.route(),
+        plotly_route(),
+        windows.route(service.store.snapshot),
+        export_route(service.runs),
+        report_route(service),
+    ]
+    return st.App(SCRIPT, lifespan=service.lifespan, routes=routes)
+
+
+def load(runs: Path, options: Options) -> Loaded:
+    """Make everything for a runs folder."""
+    service = Service(runs, options)
+    install(service)
+    app = application(service)
+    return Loaded(app, _running(app), ReadAhead(service.store), service.revisions.close)
+
+
+@contextmanager
+def packages_unread() -> Iterator[None]:
+    """Streamlit looks for components in the metadata of every installed package, a sixth of a second of work; none are used here."""
+    found = manifest_scanner.scan_component_manifests
+    manifest_scanner.scan_component_manifests = lambda max_workers=None: []
+    try:
+        yield
+    finally:
+        manifest_scanner.scan_component_manifests = found
+
+
+@asynccontextmanager
+async def _running(app: st.App) -> AsyncIterator[None]:
+    with packages_unread():
+        running = app.lifespan()
+    async with running(app):
+        for name in ("uvicorn.access", "uvicorn.error", "uvicorn"):  # Streamlit turns these on again as it starts
+            logging.getLogger(name).setLevel(logging.WARNING)
+        yield

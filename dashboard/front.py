@@ -1,0 +1,135 @@
+"""Answers from the first moment: a browser gets Streamlit's own files at once, all else as soon as the application is loaded.
+
+Loading takes Python a second, and the browser as long to start Streamlit's page: here both go on at the same time.
+"""
+
+import asyncio
+import gc
+import mimetypes
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager
+from dataclasses import dataclass
+from urllib.parse import parse_qs
+
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from dashboard.document import FOR_GOOD, SMALL_PLOTLY, SMALL_PLOTLY_PATH, document, links, script, streamlit_files
+
+PAGES = ("/", "/live", "/compare", "/checkpoints", "/latent", "/reconstruction", "/jobs")
+WITH_CHARTS = ("/live", "/compare")
+SWITCH_S = 0.0005
+"""How long the thread that loads keeps the interpreter while a request waits for it; by default 5 ms, several times a request."""
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """The application and what belongs to it."""
+
+    app: ASGIApp
+    running: AbstractAsyncContextManager[None]
+    """Held while the application serves."""
+    read_ahead: Callable[[list[str]], None]
+    """Told of runs that a page will ask for."""
+    close_streams: Callable[[], None]
+    """Ends the responses that never end by themselves."""
+
+
+class Front:
+    """Stands in front of the application that `load` makes on a thread, behind the guard.
+
+    Args:
+        load: makes the application.
+        failed: called when that raised an error, which `error` then holds.
+    """
+
+    def __init__(self, load: Callable[[], Loaded], failed: Callable[[], None]) -> None:
+        self.error: BaseException | None = None
+        self._load = load
+        self._failed = failed
+        self._files = streamlit_files()
+        self._asked: list[str] = []
+        self._loaded: Loaded | None = None
+        self._ready: asyncio.Event
+        self._closing: asyncio.Event
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection."""
+        if scope["type"] == "lifespan":
+            await self._live(receive, send)
+            return
+        if scope["type"] == "http" and scope["method"] == "GET":
+            answer = self._file(scope["path"]) or self._page(scope)
+            if answer is not None:
+                await answer(scope, receive, send)
+                return
+        await self._ready.wait()
+        if self._loaded is not None:
+            await self._loaded.app(scope, receive, send)
+
+    def close_streams(self) -> None:
+        """End the responses that never end by themselves: the server waits for open ones when it is told to stop."""
+        if self._loaded is not None:
+            self._loaded.close_streams()
+
+    def _file(self, path: str) -> Response | None:
+        """A file that is named by its content, and so kept for good."""
+        if path == f"/{SMALL_PLOTLY_PATH}":
+            return script(SMALL_PLOTLY)
+        if not path.startswith("/static/") or path not in self._files:
+            return None
+        kind = mimetypes.guess_type(path)[0]
+        return Response(self._files[path].read_bytes(), media_type=kind, headers={"Cache-Control": FOR_GOOD})
+
+    def _page(self, scope: Scope) -> Response | None:
+        """The document of a page, which is the same for all of them. The runs that its address names are read at once."""
+        if scope["path"] not in PAGES:
+            return None
+        headers, charts = {"Cache-Control": "no-cache"}, scope["path"] in WITH_CHARTS
+        if charts:
+            headers["Link"] = links()
+            names = parse_qs(scope["query_string"].decode("latin-1")).get("run", [])
+            self._asked += names
+            if self._loaded is not None:
+                self._loaded.read_ahead(names)
+        return Response(document(charts), media_type="text/html", headers=headers)
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        """Say that it serves at once, and load meanwhile."""
+        self._ready, self._closing = asyncio.Event(), asyncio.Event()
+        await receive()
+        opening = asyncio.create_task(self._open())
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        self._closing.set()
+        await opening
+        await send({"type": "lifespan.shutdown.complete"})
+
+    async def _open(self) -> None:
+        try:
+            with loading():
+                loaded = await asyncio.to_thread(self._load)
+            async with loaded.running:
+                self._loaded = loaded
+                loaded.read_ahead(self._asked)
+                self._ready.set()
+                await self._closing.wait()
+        except Exception as error:  # noqa: BLE001 - raised again by whoever started the server
+            self.error = error
+            self._ready.set()
+            self._failed()
+
+
+@contextmanager
+def loading() -> Iterator[None]:
+    """Load fast and let requests through: threads hand over the interpreter often, and no garbage is looked for among modules."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(SWITCH_S)
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
+        sys.setswitchinterval(before)
