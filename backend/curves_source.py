@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-import pandas as pd
 
 from backend.tensorboard_logs import ScalarLog
 from backend.tensorboard_places import Place
@@ -141,14 +140,13 @@ def training_curves(lines: Iterable[Mapping[str, Any]]) -> tuple[dict[Place, Ser
 
 def recent_curves(path: Path, last: int, names: Iterable[str]) -> tuple[dict[Place, Series], dict[str, int]]:
     """Some metrics of the last lines of a step log, as `training_curves` has them."""
-    frame = JsonlTail.of_last(path, last).read_frame()
-    if frame.empty:
+    rows = JsonlTail.of_last(path, last).read_columns()
+    if not len(rows):
         return {}, {}
-    steps, missing = frame["step"].to_numpy(float), nonfinite_steps(frame)
+    steps, missing = rows["step"].astype(float), nonfinite_steps(rows)
     curves: dict[Place, Series] = {}
     for name in names:
-        values = pd.to_numeric(frame[name], errors="coerce").to_numpy(float) if name in frame else None
-        series = of_column(steps, values, missing.get(name, ()))
+        series = of_column(steps, rows.numbers(name) if name in rows else None, missing.get(name, ()))
         if len(series[0]):
             curves["training", name] = series
     return curves, {name: found[0] for name, found in missing.items()}

@@ -23,7 +23,7 @@ from shared.errors import InputError
 class Server(uvicorn.Server):
     """uvicorn that says where it answers, and that ends open event streams at once when told to stop."""
 
-    def __init__(self, load: Callable[[], Loaded], access: auth.Access, welcome: str) -> None:
+    def __init__(self, load: Callable[[Front], Loaded], access: auth.Access, welcome: str) -> None:
         self.front = Front(load, self._stop)
         super().__init__(uvicorn.Config(
             access.guard(self.front), log_level="warning", access_log=False, timeout_graceful_shutdown=1, ws="websockets-sansio",
@@ -106,12 +106,17 @@ def address_of(access: auth.Access, host: str, port: int) -> str:
     return f"http://{name}:{port}"
 
 
-def load(runs: Path, options: dict[str, Any]) -> Loaded:
-    """The application. Importing it takes a second, so that stands here and not above."""
-    from dashboard import application
-    from dashboard.service import Options
+def load(front: Front, runs: Path, options: dict[str, Any]) -> Loaded:
+    """The application. Importing it takes a second, so that stands here and not above; the runs are read from half of it on."""
+    from dashboard.read_ahead import ReadAhead
+    from dashboard.service import Options, Service, install
 
-    return application.load(runs, Options(**options))
+    service = Service(runs, Options(**options))
+    front.reads_ahead(ReadAhead(service.store))
+    install(service)
+    from dashboard.application import loaded
+
+    return loaded(service)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -130,7 +135,7 @@ def main(argv: list[str] | None = None) -> None:
     }  # fmt: skip
     advice = f"\n  {access.advice}" if access.advice else ""
     welcome = f"SeqSetVAE Monitor: {address}{access.query}\n  runs in {runs}; Ctrl-C stops{advice}"
-    server = Server(lambda: load(runs, options), access, welcome)
+    server = Server(lambda front: load(front, runs, options), access, welcome)
     try:
         server.run(sockets=[listening])
     except KeyboardInterrupt:

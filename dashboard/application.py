@@ -6,15 +6,17 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import streamlit as st
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 from streamlit.components.v2 import manifest_scanner
 
 from dashboard.compare.export import export_route
-from dashboard.compare.report import report_route
+from dashboard.compare.view import REPORT
 from dashboard.components import plotly_route
 from dashboard.front import Loaded
 from dashboard.live import windows
-from dashboard.read_ahead import ReadAhead
-from dashboard.service import Options, Service, install
+from dashboard.service import Service
 
 SCRIPT = Path(__file__).with_name("app.py")
 
@@ -32,12 +34,21 @@ def application(service: Service) -> st.App:
     return st.App(SCRIPT, lifespan=service.lifespan, routes=routes)
 
 
-def load(runs: Path, options: Options) -> Loaded:
-    """Make everything for a runs folder."""
-    service = Service(runs, options)
-    install(service)
+def report_route(service: Service) -> Route:
+    """`GET /compare-report?...`: a comparison as one file."""
+
+    def send(request: Request) -> Response:
+        from dashboard.compare.report import answer  # loads pandas, which the server does without until somebody wants a table
+
+        return answer(service, request)
+
+    return Route(REPORT, send, methods=["GET"])
+
+
+def loaded(service: Service) -> Loaded:
+    """The application around a service, as the front takes it."""
     app = application(service)
-    return Loaded(app, _running(app), ReadAhead(service.store), service.revisions.close)
+    return Loaded(app, _running(app), service.revisions.close)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass
 from urllib.parse import parse_qs
 
-from starlette.responses import Response
+from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from dashboard.document import FOR_GOOD, SMALL_PLOTLY, SMALL_PLOTLY_PATH, document, links, script, streamlit_files
@@ -30,8 +30,6 @@ class Loaded:
     app: ASGIApp
     running: AbstractAsyncContextManager[None]
     """Held while the application serves."""
-    read_ahead: Callable[[list[str]], None]
-    """Told of runs that a page will ask for."""
     close_streams: Callable[[], None]
     """Ends the responses that never end by themselves."""
 
@@ -40,16 +38,17 @@ class Front:
     """Stands in front of the application that `load` makes on a thread, behind the guard.
 
     Args:
-        load: makes the application.
+        load: makes the application; may give the front a `reader` on its way there.
         failed: called when that raised an error, which `error` then holds.
     """
 
-    def __init__(self, load: Callable[[], Loaded], failed: Callable[[], None]) -> None:
+    def __init__(self, load: "Callable[[Front], Loaded]", failed: Callable[[], None]) -> None:
         self.error: BaseException | None = None
         self._load = load
         self._failed = failed
         self._files = streamlit_files()
         self._asked: list[str] = []
+        self._reader: Callable[[list[str]], None] | None = None
         self._loaded: Loaded | None = None
         self._ready: asyncio.Event
         self._closing: asyncio.Event
@@ -65,8 +64,13 @@ class Front:
                 await answer(scope, receive, send)
                 return
         await self._ready.wait()
-        if self._loaded is not None:
-            await self._loaded.app(scope, receive, send)
+        app = self._loaded.app if self._loaded else PlainTextResponse("The dashboard could not be started.\n", status_code=500)
+        await app(scope, receive, send)
+
+    def reads_ahead(self, reader: Callable[[list[str]], None]) -> None:
+        """From now on tell `reader` of the runs that pages will ask for, and at once of those since the start."""
+        self._reader = reader
+        reader(self._asked)
 
     def close_streams(self) -> None:
         """End the responses that never end by themselves: the server waits for open ones when it is told to stop."""
@@ -91,8 +95,8 @@ class Front:
             headers["Link"] = links()
             names = parse_qs(scope["query_string"].decode("latin-1")).get("run", [])
             self._asked += names
-            if self._loaded is not None:
-                self._loaded.read_ahead(names)
+            if self._reader is not None:
+                self._reader(names)
         return Response(document(charts), media_type="text/html", headers=headers)
 
     async def _live(self, receive: Receive, send: Send) -> None:
@@ -100,24 +104,25 @@ class Front:
         self._ready, self._closing = asyncio.Event(), asyncio.Event()
         await receive()
         opening = asyncio.create_task(self._open())
+        opening.add_done_callback(self._ended)
         await send({"type": "lifespan.startup.complete"})
         await receive()
         self._closing.set()
-        await opening
+        await asyncio.wait([opening])
         await send({"type": "lifespan.shutdown.complete"})
 
     async def _open(self) -> None:
-        try:
-            with loading():
-                loaded = await asyncio.to_thread(self._load)
-            async with loaded.running:
-                self._loaded = loaded
-                loaded.read_ahead(self._asked)
-                self._ready.set()
-                await self._closing.wait()
-        except Exception as error:  # noqa: BLE001 - raised again by whoever started the server
-            self.error = error
+        with loading():
+            loaded = await asyncio.to_thread(self._load, self)
+        async with loaded.running:
+            self._loaded = loaded
             self._ready.set()
+            await self._closing.wait()
+
+    def _ended(self, opening: asyncio.Task[None]) -> None:
+        self.error = None if opening.cancelled() else opening.exception()
+        self._ready.set()
+        if self.error is not None:
             self._failed()
 
 

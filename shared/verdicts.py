@@ -4,11 +4,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from typing import Any
 
-import numpy as np
-import pandas as pd
 from pydantic import TypeAdapter
 
 from shared.collapse import PRESETS, SEVERITIES, Sensitivity, Thresholds, Verdict
+from shared.columns import Columns
 from shared.detector import NOTHING_YET, Detector, replay
 from shared.errors import InputError
 from shared.forecast import Forecast
@@ -157,13 +156,12 @@ def unwatched(config: Mapping[str, Any]) -> Verdict | None:
     return FINETUNE if _option(config, "trainer", "stage") == "finetune" else None
 
 
-def nonfinite_steps(rows: pd.DataFrame) -> dict[str, list[int]]:
+def nonfinite_steps(rows: Columns) -> dict[str, list[int]]:
     """Metric to the steps at which it was NaN or infinite, from rows of a step log. What is no list of names says nothing."""
     found: dict[str, list[int]] = {}
     if "nonfinite" in rows:
-        marked = rows[rows["nonfinite"].notna()]
-        for step, names in zip(marked["step"], marked["nonfinite"], strict=True):
-            for name in names if isinstance(names, list | tuple | np.ndarray) else ():
+        for step, names in zip(rows["step"], rows["nonfinite"], strict=True):
+            for name in names if isinstance(names, list) else ():
                 found.setdefault(str(name), []).append(int(step))
     return found
 

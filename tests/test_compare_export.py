@@ -15,15 +15,17 @@ import pytest
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
+from dashboard.application import report_route
 from dashboard.charts import Look
 from dashboard.compare.cards import relations
 from dashboard.compare.choice import Choice
 from dashboard.compare.config import groups
 from dashboard.compare.curves import Drawn
 from dashboard.compare.export import BLOCK_ROWS, Format, export_route, stream
-from dashboard.compare.outcomes import result, table
+from dashboard.compare.outcomes import result
 from dashboard.compare.relations import Axis, option_axes, parallel_axes
-from dashboard.compare.report import report, report_route
+from dashboard.compare.report import report
+from dashboard.compare.results import table
 from dashboard.compare.view import SETS, View
 from dashboard.service import Service
 from shared.layout import RunLayout

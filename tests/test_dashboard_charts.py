@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from dashboard.charts import COLOURS, Curve, Guide, Look, Mark, draw
-from dashboard.components import SMALL_PLOTLY, WHOLE_PLOTLY, compressed
+from dashboard.components import WHOLE_PLOTLY
+from dashboard.document import SMALL_PLOTLY, compressed
 from dashboard.formats import duration, number, rate
 from dashboard.landing import gone
 from dashboard.live.header import head_token, header, numbers

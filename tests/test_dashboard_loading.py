@@ -6,7 +6,6 @@ from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from dashboard.live.panels import latest, series
@@ -15,6 +14,7 @@ from dashboard.runs import curves, loading, runlog
 from dashboard.runs.loading import Store, resolve_run
 from dashboard.runs.runlog import Dimensions, RunLog
 from dashboard.runs.snapshot import Snapshot
+from shared.columns import Columns
 from shared.layout import RunLayout
 from shared.reader import Health, JsonlTail
 from shared.schema import RunState
@@ -112,14 +112,14 @@ def test_of_a_hundred_thousand_steps_only_new_ones_are_read(
     layout.metrics.write_bytes(b"".join(encode_line(step, line) for step in range(1, 100_001)))
     snapshot = store.snapshot("a")
     assert snapshot is not None and len(steps_of(snapshot)) == 100_000
-    read, read_frame = [], JsonlTail.read_frame
+    read, read_columns = [], JsonlTail.read_columns
 
-    def counted(tail: JsonlTail, limit: int | None = None) -> pd.DataFrame:
-        frame = read_frame(tail, limit)
-        read.append(len(frame))
-        return frame
+    def counted(tail: JsonlTail, limit: int | None = None) -> Columns:
+        columns = read_columns(tail, limit)
+        read.append(len(columns))
+        return columns
 
-    monkeypatch.setattr(JsonlTail, "read_frame", counted)
+    monkeypatch.setattr(JsonlTail, "read_columns", counted)
     JsonlWriter(layout.metrics).write(100_001, line)
     assert store.snapshot("a") is not None and sum(read) == 1
 

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from dashboard.runs import loading, runlog
@@ -13,6 +12,7 @@ from dashboard.runs.curves import Curves
 from dashboard.runs.loading import Store
 from dashboard.runs.runlog import RunLog
 from dashboard.runs.snapshot import Snapshot
+from shared.columns import Columns
 from shared.layout import RunLayout
 from shared.reader import JsonlTail
 from tests.run_factory import make_run
@@ -53,11 +53,11 @@ def steps_of(snapshot: Snapshot) -> list[float]:
 
 
 def test_two_logs_at_a_time_however_many_are_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    plain, go, lock = JsonlTail.read_frame, threading.Event(), threading.Lock()
+    plain, go, lock = JsonlTail.read_columns, threading.Event(), threading.Lock()
     now: set[int] = set()
     most, begun = 0, threading.Barrier(3)
 
-    def slow(tail: JsonlTail, limit: int | None = None) -> pd.DataFrame:
+    def slow(tail: JsonlTail, limit: int | None = None) -> Columns:
         nonlocal most
         if threading.current_thread() is threading.main_thread():
             return plain(tail, limit)
@@ -67,13 +67,13 @@ def test_two_logs_at_a_time_however_many_are_opened(tmp_path: Path, monkeypatch:
         if not go.is_set():
             begun.wait(10)  # two readers and this test
             go.wait(10)
-        frame = plain(tail, limit)
+        columns = plain(tail, limit)
         if not tail.left:
             with lock:
                 now.discard(threading.get_ident())
-        return frame
+        return columns
 
-    monkeypatch.setattr(JsonlTail, "read_frame", slow)
+    monkeypatch.setattr(JsonlTail, "read_columns", slow)
     readers = [Reader(make_run(tmp_path, f"run-{number}", steps=200)) for number in range(6)]
     assert all(reader.look().reading is not None for reader in readers)
     begun.wait(10)
@@ -87,10 +87,10 @@ def test_what_nobody_foresaw_costs_one_piece_and_is_named(
 ) -> None:
     plain = Curves.extend
 
-    def odd(curves: Curves, frame: pd.DataFrame) -> None:
-        if len(frame) > 20 and 1500 in set(frame["step"]):
+    def odd(curves: Curves, columns: Columns) -> None:
+        if len(columns) > 20 and 1500 in set(columns["step"].tolist()):
             raise RuntimeError("nobody foresaw this")
-        plain(curves, frame)
+        plain(curves, columns)
 
     monkeypatch.setattr(Curves, "extend", odd)
     reader = Reader(make_run(tmp_path, "a", steps=3000))
@@ -104,16 +104,16 @@ def test_what_nobody_foresaw_costs_one_piece_and_is_named(
 
 
 def test_a_disk_that_fails_for_a_while_is_named_and_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    plain, pieces = JsonlTail.read_frame, 0
+    plain, pieces = JsonlTail.read_columns, 0
 
-    def failing(tail: JsonlTail, limit: int | None = None) -> pd.DataFrame:
+    def failing(tail: JsonlTail, limit: int | None = None) -> Columns:
         nonlocal pieces
         pieces += 1
         if pieces == 5:
             raise OSError(5, "Input/output error")
         return plain(tail, limit)
 
-    monkeypatch.setattr(JsonlTail, "read_frame", failing)
+    monkeypatch.setattr(JsonlTail, "read_columns", failing)
     reader = Reader(make_run(tmp_path, "a", steps=3000))
     reader.look()
     *_, stopped = reader.until_read()

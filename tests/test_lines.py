@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from shared.lines import between, sampled
-from shared.reader import JsonlTail, frame_of
+from shared.reader import JsonlTail, columns_of
 from shared.writer import encode_line
 
 STEPS = some.lists(some.integers(1, 500), unique=True, max_size=60).map(sorted)
@@ -43,7 +43,7 @@ def test_lines_without_a_step_do_not_mislead(tmp_path: Path) -> None:
     path = log(tmp_path, list(range(1, 200)))
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join([*lines[:90], b"garbage\n", b"{}\n" * 40, *lines[90:]]))
-    assert frame_of(between(path, 85, 95, 1 << 30))["step"].tolist() == list(range(85, 96))
+    assert columns_of(between(path, 85, 95, 1 << 30))["step"].tolist() == list(range(85, 96))
 
 
 def test_what_is_asked_for_is_bounded(tmp_path: Path) -> None:
@@ -67,8 +67,8 @@ def test_a_sample_is_in_order_with_both_ends(steps: list[int], lines: int, paddi
 def test_a_log_read_piece_by_piece_is_the_log(steps: list[int], limit: int, tmp_path_factory) -> None:
     path = log(tmp_path_factory.mktemp("log"), steps, 7)
     tail, found = JsonlTail(path), []
-    while len(frame := tail.read_frame(limit)):
-        found += frame["step"].tolist()
+    while len(columns := tail.read_columns(limit)):
+        found += columns["step"].tolist()
         if len(found) == len(steps):
             assert tail.left == 0
     assert found == steps

@@ -21,6 +21,7 @@ from dashboard.notify.send import DeliveryError, Outlet, Webhook
 from shared.errors import InputError
 from shared.schema import RunState, now
 from tests.browser.driving import dashboard
+from tests.remote import ask
 from tests.run_factory import make_run
 from tests.test_notify import COLLAPSE, become, tell
 
@@ -194,7 +195,8 @@ def test_a_dashboard_tells_of_verdicts_and_ends(tmp_path: Path) -> None:
             "--notify-address",
             "https://dash.example.org",
         ]
-        with dashboard(runs, *options):
+        with dashboard(runs, *options) as address:
+            ask(address, "/_stcore/health")  # answers once everything runs
             first = make_run(runs, "b", steps=60, state=RunState.RUNNING)
             tell(first, COLLAPSE)
             got = server.got.get(timeout=15)

@@ -66,7 +66,7 @@ def test_any_split_into_appended_chunks_gives_the_same_rows(
         for begin, end in itertools.pairwise(edges):
             with tail.path.open("ab") as file:
                 file.write(data[begin:end])
-            read += tail.read_frame().to_dict("records") if by_frame else tail.read()
+            read += [*tail.read_columns().rows()] if by_frame else tail.read()
         whole = JsonlTail(tail.path).read()
     assert [without_missing(row) for row in read] == [without_missing(row) for row in whole]
     assert [row["step"] for row in read] == list(range(len(rows)))
@@ -83,7 +83,7 @@ def test_any_split_into_appended_chunks_gives_the_same_rows(
 def test_damaged_lines_cost_only_themselves_and_are_named(lines: list[bytes], by_frame: bool) -> None:
     with tempfile.TemporaryDirectory() as folder:
         tail = file_of([line + b"\n" for line in lines], folder)
-        rows = tail.read_frame().to_dict("records") if by_frame else tail.read()
+        rows = [*tail.read_columns().rows()] if by_frame else tail.read()
     assert [row["step"] for row in rows] == [json.loads(line)["step"] for line in lines if is_row(line)]
     named = [int(problem.split("line ")[1].split(":")[0]) for problem in tail.problems]
     assert named == [number for number, line in enumerate(lines, start=1) if not is_row(line)]
@@ -93,7 +93,7 @@ def test_damaged_lines_cost_only_themselves_and_are_named(lines: list[bytes], by
 @pytest.mark.parametrize("line", DAMAGED)
 def test_each_known_damage_between_two_rows(tmp_path: Path, line: bytes, by_frame: bool) -> None:
     tail = file_of([encode_line(1, {}), line + b"\n", encode_line(2, {})], str(tmp_path))
-    rows = tail.read_frame().to_dict("records") if by_frame else tail.read()
+    rows = [*tail.read_columns().rows()] if by_frame else tail.read()
     assert [row["step"] for row in rows] == [1, 2]
     assert len(tail.problems) == 1 and "line 2:" in tail.problems[0]
 
@@ -104,24 +104,24 @@ def test_each_known_damage_between_two_rows(tmp_path: Path, line: bytes, by_fram
 def test_frame_equals_rows(rows: list[dict[str, float]]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         tail = file_of([encode_line(step, row) for step, row in enumerate(rows)], folder)
-        frame, plain = tail.read_frame(), JsonlTail(tail.path).read()
-    assert [without_missing(row) for row in frame.to_dict("records")] == [without_missing(row) for row in plain]
+        columns, plain = tail.read_columns(), JsonlTail(tail.path).read()
+    assert [without_missing(row) for row in columns.rows()] == [without_missing(row) for row in plain]
 
 
-def test_frame_of_events_keeps_texts_and_nested_data(tmp_path: Path) -> None:
+def test_columns_of_events_keeps_texts_and_nested_data(tmp_path: Path) -> None:
     """A time without fractions must not turn into another type than the times beside it."""
     at = pd.Timestamp("2026-01-01T00:00:00Z").to_pydatetime()
     event = Event(step=1, kind="verdict", message="x", data={"kl": 1.0}, at=at).model_dump_json()
     other = Event(step=2, kind="error", message="y", data={"file": "z"}, at=at).model_dump_json()
     tail = file_of([event.encode() + b"\n", other.encode() + b"\n"], str(tmp_path))
-    frame = tail.read_frame()
-    assert frame["at"].tolist() == ["2026-01-01T00:00:00Z"] * 2
-    assert frame["data"].tolist() == [{"kl": 1.0}, {"file": "z"}]
+    columns = tail.read_columns()
+    assert columns["at"].tolist() == ["2026-01-01T00:00:00Z"] * 2
+    assert columns["data"].tolist() == [{"kl": 1.0}, {"file": "z"}]
 
 
 def test_line_numbers_go_on_over_calls(tmp_path: Path) -> None:
     tail = file_of([encode_line(0, {}), encode_line(1, {})], str(tmp_path))
-    tail.read_frame()
+    tail.read_columns()
     with tail.path.open("ab") as file:
         file.write(encode_line(2, {}) + b"broken\n")
     tail.read()
@@ -139,7 +139,7 @@ def test_unknown_schema_version_is_named(tmp_path: Path) -> None:
 
 def test_file_that_does_not_exist_yet(tmp_path: Path) -> None:
     tail = JsonlTail(tmp_path / "metrics.jsonl")
-    assert tail.read() == [] and tail.read_frame().empty
+    assert tail.read() == [] and tail.read_columns().arrays == {}
     tail.path.write_bytes(encode_line(0, {}))
     assert len(tail.read()) == 1 and not tail.restarted
 

@@ -13,11 +13,8 @@ from dashboard.compare.choice import Choice, Loaded, choose, listed, load
 from dashboard.compare.config import Difference, differing, groups
 from dashboard.compare.export import PATH as EXPORT
 from dashboard.compare.figures import to_json
-from dashboard.compare.outcomes import table
 from dashboard.compare.relations import option_axes
-from dashboard.compare.report import PATH as REPORT
-from dashboard.compare.table import columns, frame
-from dashboard.compare.view import View, ref_text
+from dashboard.compare.view import REPORT, View, ref_text
 from dashboard.compare.words import choice_text, empty, export_links, legend, method, notes
 from dashboard.components import chart_grid, highlighting, listen, picture
 from dashboard.landing import landing
@@ -46,6 +43,9 @@ def curves(loaded: Loaded, view: View, look: Look) -> None:
 
 def results(loaded: Loaded, view: View, look: Look) -> None:
     """Final and best figures; a click on a head sorts."""
+    from dashboard.compare.results import table  # these load pandas, which curves do without
+    from dashboard.compare.table import columns, frame
+
     joined = groups(loaded.runs, view.group != "off")
     found = frame(table(joined, view.refs), joined, look.dark)
     st.dataframe(

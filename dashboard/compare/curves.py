@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 
 from dashboard.compare.view import Alignment, Grouping, Ref, View
 from dashboard.live.panels import series
@@ -123,6 +122,8 @@ def smoothed(steps: np.ndarray, values: np.ndarray, span: float) -> np.ndarray:
     """Moving average whose weights fall to 1/e over `span` steps, however the steps are spaced; a gap stays a gap."""
     if span <= 0 or len(values) < 2:
         return values
+    import pandas as pd  # takes a quarter of a second; most charts are not smoothed
+
     times = pd.Series(pd.to_datetime((steps * 1000).astype(np.int64), unit="us"))
     halflife = f"{math.log(2) * span * 1000:.0f}us"
     averaged = pd.Series(values).ewm(halflife=halflife, times=times).mean().to_numpy()  # type: ignore[arg-type]

@@ -1,13 +1,12 @@
 """What came out of each run: final and best figures, and the figures that relations are looked for in."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-import pandas as pd
 
-from dashboard.compare.curves import Drawn, Group
+from dashboard.compare.curves import Drawn
 from dashboard.compare.view import Ref, ref_text
 from dashboard.live.panels import CATALOGUE, LABELS, latest, series
 from dashboard.runs.loading import Snapshot
@@ -78,35 +77,6 @@ FIGURES: tuple[Figure, ...] = (
 OF: dict[str, Figure] = {figure.key: figure for figure in FIGURES}
 
 
-def table(groups: Sequence[Group], refs: Sequence[Ref]) -> pd.DataFrame:
-    """One row per group: run, state, verdict, steps, and per metric the final and best value with its step.
-
-    Of several seeds the mean; columns `... sd` hold the deviation. A column nobody has a value in is left out.
-    """
-    outcomes_first = sorted(refs, key=lambda ref: ROLES.index(ref[0]))
-    frame = pd.DataFrame([_row(group, outcomes_first) for group in groups])
-    return frame.dropna(axis="columns", how="all")
-
-
-def _row(group: Group, refs: Sequence[Ref]) -> dict[str, Any]:
-    row: dict[str, Any] = {
-        "Run": group.label,
-        "State": ", ".join(dict.fromkeys(run.snapshot.status.health.value for run in group.members)),
-        "Verdict": ", ".join(dict.fromkeys(verdict_of(run) for run in group.members)),
-        "Steps": max(last_step(run.snapshot) for run in group.members),
-    }
-    for ref in refs:
-        found = [result(run.snapshot, ref) for run in group.members]
-        name = title(ref)
-        row[f"{name} · final"] = _mean([each.final for each in found])
-        if BETTER.get(ref[1]):
-            row[f"{name} · best"] = _mean([each.best for each in found])
-            row[f"{name} · best at"] = found[0].best_step if len(found) == 1 else None
-        if len(group.members) > 1:
-            row[f"{name} · sd"] = _deviation([each.final for each in found])
-    return row
-
-
 def verdict_of(run: Drawn) -> str:
     """The most serious verdict that holds, in words."""
     return run.snapshot.verdicts[0].title if run.snapshot.verdicts else ""
@@ -116,13 +86,3 @@ def last_step(snapshot: Snapshot) -> int:
     """The last step of the training log; where it has none, that of the last sign of life."""
     beat = snapshot.status.heartbeat
     return snapshot.last_step if snapshot.last_step is not None else beat.step if beat else 0
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return float(np.mean(known)) if known else None
-
-
-def _deviation(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return float(np.std(known, ddof=1)) if len(known) > 1 else None

@@ -1,9 +1,9 @@
-"""A comparison as one HTML file that opens anywhere without a server: `GET /compare-report?run=a&run=b`.
+"""A comparison as one HTML file that opens anywhere without a server: `GET /compare-report?run=a&run=b` (`REPORT`).
 
 plotly.js is in it, nothing is fetched (its content policy forbids it), and every text of a run is escaped.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -11,7 +11,6 @@ from pathlib import Path
 import plotly
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
-from starlette.routing import Route
 
 from dashboard.charts import Look
 from dashboard.compare.cards import Made, chart, relations
@@ -19,15 +18,15 @@ from dashboard.compare.choice import Choice, Loaded, choose, listed, load
 from dashboard.compare.config import Difference, differing, groups
 from dashboard.compare.curves import Drawn
 from dashboard.compare.figures import Figure, to_json
-from dashboard.compare.outcomes import last_step, table
+from dashboard.compare.outcomes import last_step
+from dashboard.compare.results import frame_table, table
 from dashboard.compare.view import View
-from dashboard.compare.words import frame_table, legend, method, notes, rows_of, verdict_table
+from dashboard.compare.words import legend, method, notes, rows_of, verdict_table
 from dashboard.formats import count, duration
 from dashboard.service import Service
 from dashboard.widgets import Html, badge, el
 from shared.schema import now
 
-PATH = "/compare-report"
 FRONTEND = Path(__file__).parents[1] / "frontend"
 SHEETS = ("style.css", "compare.css", "report/sheet.css")
 POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
@@ -123,20 +122,13 @@ def _provenance(run: Drawn) -> Html:
     return el("details", el("summary", el("strong", run.name), " ", badge(status.health)), el("dl", facts, cls="sv-facts"))
 
 
-def report_route(hub: Service) -> Route:
-    """`GET /compare-report?...`: the parameters are those of the page's address."""
-    return Route(PATH, _answer(hub), methods=["GET"])
-
-
-def _answer(hub: Service) -> Callable[[Request], Response]:
-    def send(request: Request) -> Response:
-        view = View.of({name: request.query_params.getlist(name) for name in request.query_params})
-        choice = choose(view, listed(view, hub.summaries))
-        loaded = load(choice.names, hub.store, hub.colours)
-        if not loaded.runs:
-            return PlainTextResponse("none of the runs in this address can be read; name some with run=NAME", status_code=404)
-        text = report(choice, loaded, view, f"{request.base_url}compare?{view.query()}")
-        headers = {"Content-Disposition": 'attachment; filename="comparison.html"', "Cache-Control": "no-store"}
-        return Response(text, media_type="text/html; charset=utf-8", headers=headers)
-
-    return send
+def answer(hub: Service, request: Request) -> Response:
+    """The report that a request asks for; its parameters are those of the page's address."""
+    view = View.of({name: request.query_params.getlist(name) for name in request.query_params})
+    choice = choose(view, listed(view, hub.summaries))
+    loaded = load(choice.names, hub.store, hub.colours)
+    if not loaded.runs:
+        return PlainTextResponse("none of the runs in this address can be read; name some with run=NAME", status_code=404)
+    text = report(choice, loaded, view, f"{request.base_url}compare?{view.query()}")
+    headers = {"Content-Disposition": 'attachment; filename="comparison.html"', "Cache-Control": "no-store"}
+    return Response(text, media_type="text/html; charset=utf-8", headers=headers)

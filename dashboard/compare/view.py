@@ -14,6 +14,8 @@ Grouping = Literal["off", "minmax", "sd"]
 Ref = tuple[Role, str]
 """A metric: where it was measured, and its name."""
 
+REPORT = "/compare-report"
+"""Where the report of a view is, with the view's parameters."""
 MOST_RUNS = 100
 """Beyond, lines cannot be told apart and browsers slow down."""
 MOST_SMOOTHING = 1_000_000

@@ -1,17 +1,14 @@
 """The texts of a comparison as HTML, for the page and for the report: legend, notes, tables. Every text is escaped."""
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from urllib.parse import quote
-
-import pandas as pd
 
 from dashboard.compare.choice import Choice, Loaded
 from dashboard.compare.curves import Drawn, Group, Line, has_clock_times, left_out
 from dashboard.compare.figures import FEW
 from dashboard.compare.outcomes import verdict_of
 from dashboard.compare.view import MOST_RUNS, NEWEST, View
-from dashboard.formats import DASH, count, number
+from dashboard.formats import DASH, count
 from dashboard.runs.colours import RunStyle
 from dashboard.widgets import BADGES, SIGNS, Html, banner, el, evidence, join
 
@@ -154,29 +151,6 @@ def verdict_table(runs: Sequence[Drawn]) -> Html:
             )
     heads = (el("th", head, scope="col") for head in ("Run", "Verdict", "Steps", "What was seen"))
     return el("table", el("thead", el("tr", *heads)), el("tbody", *rows))
-
-
-def frame_table(frame: pd.DataFrame) -> Html:
-    """A table of outcomes as HTML, numbers for people, with the number itself for sorting."""
-    parts = [str(name).rpartition(" · ") for name in frame.columns]
-    heads = (el("th", el("span", metric), el("small", kind)) if metric else el("th", kind) for metric, _, kind in parts)
-    rows = (el("tr", *(_frame_cell(value) for value in row)) for row in frame.itertuples(index=False))
-    return el("table", el("thead", el("tr", *heads)), el("tbody", *rows), cls="sv-sortable")
-
-
-def _frame_cell(value: object) -> Html:
-    if isinstance(value, str):
-        return el("td", value)
-    if isinstance(value, int | float):
-        known = not math.isnan(value)
-        whole = known and float(value).is_integer()
-        return el(
-            "td",
-            (count(value).replace("-", "−") if whole else number(value)) if known else DASH,
-            data_value=repr(float(value)) if known else "",
-            cls="sv-number",
-        )
-    return el("td", DASH, data_value="")
 
 
 def rows_of(pairs: Iterable[tuple[str, str | None]]) -> Html:

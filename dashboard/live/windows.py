@@ -25,7 +25,7 @@ from dashboard.runs.snapshot import Snapshot
 from shared.decimate import POINTS, decimate, smooth
 from shared.drawing import Role
 from shared.lines import between
-from shared.reader import frame_of
+from shared.reader import columns_of
 from shared.series import Series
 
 PATH = "/series"
@@ -104,7 +104,7 @@ class Windows:
                 lines = between(snapshot.status.layout.metrics, low, high, MOST_BYTES)
                 if lines is not None:
                     curves = Curves()
-                    curves.extend(frame_of(lines))
+                    curves.extend(columns_of(lines))
                     kept.curves, kept.bytes = curves.views(), curves.bytes
                 kept.done = True
         with self._lock:

@@ -5,13 +5,13 @@ curve keeps the smallest and the largest value of every stretch of steps: its pi
 reader zooms into is read from the log again (`dashboard.live.windows`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import pandas as pd
 
+from shared.columns import Columns
 from shared.decimate import extremes
 from shared.verdicts import nonfinite_steps
 
@@ -163,28 +163,31 @@ class Curves:
         self.nonfinite: dict[str, NonFinite] = {}
         self._series: dict[str, Series] = {}
 
-    def extend(self, frame: pd.DataFrame) -> None:
+    def extend(self, new: Columns) -> None:
         """Add rows of the log; a metric that a row lacks, or that is no number, has no value there."""
-        if frame.empty:
+        if not len(new):
             return
-        if "stays" in frame and "step_s" in frame:
-            frame = frame.assign(stays_per_s=_numeric(frame["stays"]) / _numeric(frame["step_s"]))
-        steps = frame["step"].to_numpy(dtype=float)
-        bad = nonfinite_steps(frame)
+        steps = new["step"].astype(float)
+        bad = nonfinite_steps(new)
         for name, at in bad.items():
             known = self.nonfinite.get(name)
             self.nonfinite[name] = NonFinite(known.first if known else at[0], at[-1])
-        for name in dict.fromkeys([*frame.columns, *bad]):
-            if name in ("step", "v", "nonfinite"):
-                continue
-            values = _numeric(frame[name]) if name in frame else np.full(len(frame), np.nan)
-            keep = np.isfinite(values)
-            if name in bad:
-                keep |= np.isin(steps, bad[name])
-            if keep.any():
-                self._series.setdefault(name, Series()).extend(steps[keep], values[keep])
-        self.rows += len(frame)
+        for name in dict.fromkeys([*new.arrays, *bad]):
+            if name not in ("step", "v", "nonfinite"):
+                self._add(name, steps, new.numbers(name), bad.get(name))
+        if "stays" in new and "step_s" in new:
+            with np.errstate(divide="ignore", invalid="ignore"):
+                rate = new.numbers("stays") / new.numbers("step_s")
+            self._add("stays_per_s", steps, np.where(np.isinf(rate), np.nan, rate))
+        self.rows += len(new)
         self.last_step = int(steps[-1])
+
+    def _add(self, name: str, steps: np.ndarray, values: np.ndarray, bad: Sequence[int] | None = None) -> None:
+        keep = np.isfinite(values)
+        if bad:
+            keep |= np.isin(steps, bad)
+        if keep.any():
+            self._series.setdefault(name, Series()).extend(steps[keep], values[keep])
 
     @property
     def bytes(self) -> int:
@@ -194,10 +197,3 @@ class Curves:
     def views(self) -> Mapping[str, SeriesView]:
         """Metric to its curve now."""
         return {name: series.view() for name, series in self._series.items()}
-
-
-def _numeric(column: pd.Series) -> np.ndarray:
-    if column.dtype == object:  # lists or text among numbers, or a column that is null throughout
-        return np.array([value if isinstance(value, int | float) else np.nan for value in column], float)
-    values = pd.to_numeric(column, errors="coerce").to_numpy(dtype=float, na_value=np.nan)
-    return np.where(np.isinf(values), np.nan, values)

@@ -12,7 +12,7 @@ from dashboard.runs.curves import Curves
 from dashboard.runs.snapshot import Snapshot
 from shared.layout import RunLayout
 from shared.lines import sampled
-from shared.reader import Health, JsonlTail, frame_of, read_status
+from shared.reader import Health, JsonlTail, columns_of, read_status
 from shared.verdicts import VerdictLog
 
 MAX_EVENTS = 500
@@ -99,7 +99,7 @@ class StepLog:
         self._stopped.set()
 
     def _sample(self) -> None:
-        self.curves.extend(frame_of(b"".join(sampled(self.tail.path, SAMPLE_LINES))))
+        self.curves.extend(columns_of(b"".join(sampled(self.tail.path, SAMPLE_LINES))))
         self._away = Curves()
 
     def _begin(self, curves: Curves) -> None:
@@ -126,11 +126,11 @@ class StepLog:
 
     def _piece(self, curves: Curves) -> tuple[Curves, bool]:
         with Outlive(f"reading {self.tail.path}", but=(OSError,)) as piece:
-            frame = self.tail.read_frame(PIECE_BYTES)
+            new = self.tail.read_columns(PIECE_BYTES)
             if self.tail.restarted:
                 curves, self.unread = Curves(), False
                 self.generation = next(_generations)
-            curves.extend(frame)
+            curves.extend(new)
         self.unread |= piece.failed
         return curves, self.tail.left > 0
 

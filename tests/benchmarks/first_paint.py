@@ -26,7 +26,7 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
 
 from shared.lines import between
-from shared.reader import frame_of
+from shared.reader import columns_of
 from tests.benchmarks.harness import report
 from tests.benchmarks.long_run import METRICS, drawn, write_steps
 from tests.browser.driving import chromium, open_page, serving
@@ -64,11 +64,13 @@ def as_tensorboard(runs: Path, logs: Path) -> None:
     for run in sorted(path for path in runs.iterdir() if (path / "metrics.jsonl").exists()):
         folder = logs / run.name
         folder.mkdir(parents=True)
-        frame = frame_of(between(run / "metrics.jsonl", 0, 1 << 40, 1 << 40) or b"")
+        columns = columns_of(between(run / "metrics.jsonl", 0, 1 << 40, 1 << 40) or b"")
         with (folder / "events.out.tfevents.1760000000.here").open("wb") as file:
             writer = RecordWriter(file)
             writer.write(Event(wall_time=1.76e9, file_version="brain.Event:2").SerializeToString())
-            for step, row in zip(frame["step"].tolist(), frame[list(METRICS)].to_numpy().tolist(), strict=True):
+            for step, row in zip(
+                columns["step"].tolist(), np.column_stack([columns[name] for name in METRICS]).tolist(), strict=True
+            ):
                 for name, value in zip(METRICS, row, strict=True):
                     summary = Summary(value=[Summary.Value(tag=name, simple_value=value)])
                     writer.write(Event(wall_time=1.76e9 + step, step=step, summary=summary).SerializeToString())
