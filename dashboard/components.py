@@ -1,4 +1,8 @@
-"""The two pieces of JavaScript on the pages: the listener that reruns its fragment, and the grid of charts."""
+"""The two pieces of JavaScript on the pages: the listener that reruns its fragment, and the grid of charts.
+
+Data goes to them in a list where a value of it is none of the plain ones: in a dict Streamlit looks at each for tables, and loads
+pandas for that.
+"""
 
 import hashlib
 from collections.abc import Sequence
@@ -84,7 +88,7 @@ def chart_grid(key: str, cards: list[dict[str, Any]], columns: int) -> dict[str,
     script = "\n".join(map(javascript, ("loading.js", "saving.js", "linking.js", "charts.js")))
     component = st.components.v2.component("seqsetvae.charts", js=script, isolate_styles=False)
     data = {"plotly": PLOTLY, "columns": columns, "cards": cards}
-    return component(key=f"charts-{key}", data=data, on_picked_change=_nothing).picked
+    return component(key=f"charts-{key}", data=[data], on_picked_change=_nothing).picked
 
 
 def highlighting() -> None:
@@ -94,4 +98,4 @@ def highlighting() -> None:
     """
     component = st.components.v2.component("seqsetvae.compare", js="\n".join(map(javascript, ("loading.js", "compare.js"))))
     with st.container(key="push-highlighting"):
-        component(key="highlighting", data={"plotly": PLOTLY}, height=1)
+        component(key="highlighting", data=[{"plotly": PLOTLY}], height=1)

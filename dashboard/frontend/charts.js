@@ -115,7 +115,7 @@ function makeCard(board, key) {
 }
 
 export default function (api) {
-  const { data, parentElement } = api;
+  const { data: [data], parentElement } = api;
   let board = boards.get(parentElement);
   if (!board) {
     board = { grid: element("div", "sv-grid", parentElement), cards: new Map(), urls: data.plotly };

@@ -21,7 +21,7 @@ function leave(event) {
   if (entry(event) && shown !== null) highlight(shown = null);
 }
 
-export default function ({ data }) {
+export default function ({ data: [data] }) {
   plotlyFor(data.plotly, []).catch(() => undefined); // a chart that needs it tries again and says so
   document.addEventListener("pointerover", point);
   document.addEventListener("focusin", point);
