@@ -4,7 +4,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import orjson
 
 from dashboard.compare.choice import Loaded, load
@@ -55,10 +54,3 @@ def loaded(runs: Path, *names: str) -> Loaded:
     """These runs as the page loads them; all where none is named."""
     wanted = names or tuple(sorted(path.name for path in runs.iterdir() if not path.name.startswith(".")))
     return load(wanted, Store(runs, lambda _name: 1), Colours(runs))
-
-
-def unpacked(packed: dict[str, str]) -> np.ndarray:
-    """The numbers of a figure's array."""
-    import base64
-
-    return np.frombuffer(base64.b64decode(packed["bdata"]), dtype="<" + packed["dtype"]).astype(float)

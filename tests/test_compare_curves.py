@@ -7,18 +7,18 @@ import numpy as np
 import orjson
 import pytest
 
-from dashboard.charts import Look
+from dashboard.charts import Look, packed
 from dashboard.compare.cards import chart
 from dashboard.compare.choice import choose, listed
 from dashboard.compare.config import Difference, differing, groups, value_text
 from dashboard.compare.curves import Group, averaged, clock, elapsed, left_out, lines, onset, smoothed
-from dashboard.compare.figures import packed
 from dashboard.compare.view import MOST_RUNS, View
 from dashboard.overview.entries import RunEntry
 from dashboard.overview.summaries import Summaries
 from dashboard.runs import curves as running
 from shared.schema import RunState
-from tests.compared import compared_run, line_rows, loaded, sweep, unpacked
+from tests.compared import compared_run, line_rows, loaded, sweep
+from tests.plotted import unpacked
 from tests.run_factory import make_run
 
 LOSS = ("training", "loss")

@@ -5,17 +5,21 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import plotly.graph_objects as go
 import pytest
 
-from dashboard.charts import COLOURS, Curve, Guide, Look, Mark, draw
+from dashboard import charts
+from dashboard.charts import COLOURS, Curve, Guide, Look, Mark
 from dashboard.components import WHOLE_PLOTLY
 from dashboard.document import SMALL_PLOTLY, compressed
 from dashboard.formats import duration, number, rate
 from dashboard.landing import gone
+from dashboard.live import panels
 from dashboard.live.header import head_token, header, numbers
-from dashboard.live.panels import DECODER, LOSSES, OUTCOME, PACE, POSTERIOR, figure
+from dashboard.live.panels import DECODER, LOSSES, OUTCOME, PACE, POSTERIOR
 from dashboard.runs.loading import Snapshot, Store
 from dashboard.widgets import el, plain, state_banner
 from shared.collapse import Verdict
@@ -23,6 +27,7 @@ from shared.decimate import decimate
 from shared.schema import Event, RunState
 from shared.verdicts import verdict_data
 from shared.writer import JsonlWriter
+from tests.plotted import plotted
 from tests.run_factory import GONE_PID, make_run, make_zoo
 
 ALL = POSTERIOR + LOSSES + OUTCOME + DECODER + PACE
@@ -32,6 +37,14 @@ def snapshot_of(runs: Path, name: str, revision: int = 1) -> Snapshot:
     found = Store(runs, lambda _name: revision).snapshot(name)
     assert found is not None
     return found
+
+
+def plot(*args: Any, **options: Any) -> go.Figure:
+    return plotted(charts.draw(*args, **options))
+
+
+def chart(*args: Any) -> go.Figure:
+    return plotted(panels.figure(*args))
 
 
 def curve(y: list[float], role: str = "training") -> Curve:
@@ -59,37 +72,37 @@ def test_decimation_survives_all_missing_and_leaves_short_curves() -> None:
 
 
 def test_outlier_does_not_flatten_the_rest() -> None:
-    linear = draw([curve([5000.0] + [1 + 0.1 * (i % 5) for i in range(500)])], look=Look(scale="linear"))
+    linear = plot([curve([5000.0] + [1 + 0.1 * (i % 5) for i in range(500)])], look=Look(scale="linear"))
     assert linear.layout.yaxis.autorange is True, "an explicit range would undo a zoom at every update"
     assert linear.layout.yaxis.autorangeoptions.clipmax < 10
     assert any("5,000" in note.text for note in linear.layout.annotations), "what is cut off must be said"
-    assert draw([curve([5000.0] + [1.0] * 500)]).layout.yaxis.type == "log"
-    assert draw([curve([-5000.0] + [-1.0] * 500)]).layout.yaxis.type == "linear"
-    assert draw([curve([1.0, 2.0, 3.0])]).layout.yaxis.type == "linear"
+    assert plot([curve([5000.0] + [1.0] * 500)]).layout.yaxis.type == "log"
+    assert plot([curve([-5000.0] + [-1.0] * 500)]).layout.yaxis.type == "linear"
+    assert plot([curve([1.0, 2.0, 3.0])]).layout.yaxis.type == "linear"
 
 
 def test_zoom_belongs_to_one_chart_and_scale() -> None:
-    short = draw([curve([1.0, 2.0])], identity="run:kl")
-    longer = draw([curve([1.0, 2.0, 3.0])], identity="run:kl")
-    logged = draw([curve([1.0, 2.0])], identity="run:kl", look=Look(scale="log"))
+    short = plot([curve([1.0, 2.0])], identity="run:kl")
+    longer = plot([curve([1.0, 2.0, 3.0])], identity="run:kl")
+    logged = plot([curve([1.0, 2.0])], identity="run:kl", look=Look(scale="log"))
     assert short.layout.uirevision == longer.layout.uirevision != logged.layout.uirevision
 
 
 def test_log_axis_leaves_out_what_it_cannot_show() -> None:
-    found = draw([curve([0.0, 1.0, 10.0])], look=Look(scale="log"))
+    found = plot([curve([0.0, 1.0, 10.0])], look=Look(scale="log"))
     assert found.layout.yaxis.type == "log" and np.isnan(found.data[0].y[0])
 
 
 def test_guides_and_marks_are_drawn_and_labelled() -> None:
     far = Guide("explosion", 1e6, tone="limit", always=False)
-    found = draw([curve([1.0, 2.0])], guides=[Guide("band", 0.5, 3.0, "good"), far], marks=[Mark("collapse", 1)])
+    found = plot([curve([1.0, 2.0])], guides=[Guide("band", 0.5, 3.0, "good"), far], marks=[Mark("collapse", 1)])
     words = [note.text for note in found.layout.annotations]
     assert "band" in words and "collapse" in words and "explosion" not in words
     assert len(found.layout.shapes) == 2
 
 
 def test_no_data_says_so() -> None:
-    found = draw([curve([np.nan])], empty="No probe evaluation yet")
+    found = plot([curve([np.nan])], empty="No probe evaluation yet")
     assert found.layout.annotations[0].text == "No probe evaluation yet" and not found.data
 
 
@@ -99,7 +112,7 @@ def test_every_panel_of_a_real_run(tmp_path: Path, dark: bool) -> None:
     snapshot = snapshot_of(tmp_path, "a")
     roles = {"training": "training", "probe set": "probe", "validation": "validation"}
     for panel in ALL:
-        found = figure(snapshot, panel, Look(dark=dark))
+        found = chart(snapshot, panel, Look(dark=dark))
         assert found.data, panel.metric
         assert {trace.type for trace in found.data} == {"scatter"}, "no WebGL"
         assert found.layout.paper_bgcolor == "rgba(0,0,0,0)"
@@ -116,7 +129,7 @@ def test_thresholds_of_the_four_panels(tmp_path: Path) -> None:
     make_run(tmp_path, "a", collapse=True)
     snapshot = snapshot_of(tmp_path, "a")
     words = {
-        panel.metric: " ".join(note.text for note in figure(snapshot, panel, Look()).layout.annotations) for panel in POSTERIOR
+        panel.metric: " ".join(note.text for note in chart(snapshot, panel, Look()).layout.annotations) for panel in POSTERIOR
     }
     assert "carries nothing below 0.1" in words["kl"] and "usual" not in words["kl"]
     assert "free bits allow 6.4" in words["kl"], "0.1 nats for each of 64 dimensions"
@@ -128,7 +141,7 @@ def test_thresholds_of_the_four_panels(tmp_path: Path) -> None:
 def test_panels_of_an_empty_run(tmp_path: Path) -> None:
     make_run(tmp_path, "a", state=RunState.CREATED)
     snapshot = snapshot_of(tmp_path, "a")
-    assert all(figure(snapshot, panel, Look()).layout.annotations[0].text.startswith("No ") for panel in ALL)
+    assert all(chart(snapshot, panel, Look()).layout.annotations[0].text.startswith("No ") for panel in ALL)
 
 
 def test_text_of_a_run_is_never_markup(tmp_path: Path) -> None:
@@ -145,10 +158,10 @@ def test_text_of_a_run_is_never_markup(tmp_path: Path) -> None:
 def test_words_in_charts_are_never_markup() -> None:
     evil, there = "<a href='https://example.org'>a & b</a>", "&lt;a href='https://example.org'&gt;a &amp; b&lt;/a&gt;"
     curve = Curve(evil, np.arange(3.0), np.arange(3.0), "training")
-    drawn = draw([curve], unit=evil, guides=[Guide(evil, 1.0)], marks=[Mark(evil, 1)])
+    drawn = plot([curve], unit=evil, guides=[Guide(evil, 1.0)], marks=[Mark(evil, 1)])
     texts = [note.text for note in drawn.layout.annotations]
     assert texts == [there, there] and drawn.data[0].name == there and drawn.layout.yaxis.title.text == there
-    assert draw([], empty=evil).layout.annotations[0].text == there
+    assert plot([], empty=evil).layout.annotations[0].text == there
 
 
 def test_words_in_markdown_are_never_markup() -> None:

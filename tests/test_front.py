@@ -1,7 +1,10 @@
 """The server answers from its first moment: what the front serves itself, what waits, and what it says when loading fails."""
 
 import asyncio
+import math
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -17,6 +20,7 @@ from dashboard.document import SMALL_PLOTLY_PATH, document, inline_scripts, link
 from dashboard.front import Front, Loaded
 from dashboard.read_ahead import ReadAhead
 from dashboard.runs.loading import Store
+from shared.writer import encode_line
 from tests.run_factory import make_run
 
 SCRIPT = next(path for path in streamlit_files() if path.startswith("/static/js/index."))
@@ -171,3 +175,17 @@ def test_connections_do_not_wait_for_acknowledgements() -> None:
         accepted, _ = listening.accept()
         with accepted:
             assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+def test_neither_starting_nor_reading_loads_pandas(tmp_path: Path) -> None:
+    """It would cost a quarter of a second; and plotly, which Streamlit loads, fails on one that another thread has half loaded."""
+    layout = make_run(tmp_path, "a", steps=300, collapse=True)
+    with layout.metrics.open("ab") as log:  # values that are missing, of another kind, or no numbers
+        log.write(encode_line(301, {"loss": None, "kl": math.nan}) + encode_line(302, {"loss": 1, "flag": True, "note": "x"}))
+    code = (
+        "import sys\nfrom pathlib import Path\nimport dashboard.__main__, dashboard.application\n"
+        "from dashboard.runs.loading import Store\nfound = Store(Path(sys.argv[1]), lambda _name: 1).snapshot('a')\n"
+        "sys.exit('pandas was loaded' if 'pandas' in sys.modules else found.last_step != 302)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -15,16 +15,16 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from dashboard.charts import Look
-from dashboard.live import windows
+from dashboard.live import dimensions, panels, windows
 from dashboard.live.axes import axis_of
 from dashboard.live.cards import SECTIONS, cards, others, split
-from dashboard.live.dimensions import dimension_figure
-from dashboard.live.panels import POSTERIOR, View, figure
+from dashboard.live.panels import POSTERIOR, View
 from dashboard.runs import curves
 from dashboard.runs.loading import Snapshot, Store
 from dashboard.runs.verdicts import remedies
 from shared.schema import RunState
 from shared.writer import encode_line
+from tests.plotted import plotted
 from tests.run_factory import make_run
 
 
@@ -65,7 +65,7 @@ def test_a_clock_set_back_stands_still(tmp_path: Path) -> None:
 
 def test_smoothing_is_drawn_over_the_raw_curve(tmp_path: Path) -> None:
     make_run(tmp_path, "a", steps=500)
-    drawn = figure(snapshot_of(tmp_path), POSTERIOR[3], Look(), View(span=50)).data
+    drawn = plotted(panels.figure(snapshot_of(tmp_path), POSTERIOR[3], Look(), View(span=50))).data
     assert [trace.meta for trace in drawn] == ["training:recon", "training:recon:smooth", "probe:recon"]
     assert "mean of about 50 steps" in drawn[1].name and not drawn[0].showlegend
     assert np.std(np.diff(np.asarray(drawn[1].y)[100:])) < np.std(np.diff(np.asarray(drawn[0].y)[100:])) / 5
@@ -75,9 +75,15 @@ def test_marks_move_with_the_axis(tmp_path: Path) -> None:
     make_run(tmp_path, "a", steps=900, collapse=True)
     snapshot = snapshot_of(tmp_path)
     began = next(verdict.began for verdict in snapshot.verdicts if verdict.severity == "alarm")
-    lines = [shape for shape in figure(snapshot, POSTERIOR[0], Look(), View(axis="time")).layout.shapes if shape.xref == "x"]
+    lines = [
+        shape
+        for shape in plotted(panels.figure(snapshot, POSTERIOR[0], Look(), View(axis="time"))).layout.shapes
+        if shape.xref == "x"
+    ]
     assert lines and lines[0].x0 == pytest.approx(axis_of(snapshot, "time").at(float(began or 0)).item())
-    assert any(shape.xref == "x" for shape in figure(snapshot, SECTIONS[2].panels[0], Look()).layout.shapes), "on every chart"
+    assert any(shape.xref == "x" for shape in plotted(panels.figure(snapshot, SECTIONS[2].panels[0], Look())).layout.shapes), (
+        "on every chart"
+    )
 
 
 @pytest.fixture
@@ -183,10 +189,10 @@ def test_the_onset_of_a_collapse_is_drawn_over_the_dimensions(tmp_path: Path) ->
     snapshot = snapshot_of(tmp_path)
     snapshot = replace(snapshot, dimensions=(np.array([100.0, 400.0, 800.0]), np.ones((3, 4))))
     began = [float(one.began) for one in (*snapshot.verdicts, *snapshot.past) if one.began and one.severity == "alarm"]
-    drawn = dimension_figure(snapshot, Look(), View()).layout
+    drawn = plotted(dimensions.dimension_figure(snapshot, Look(), View())).layout
     assert began and {*began} <= {shape.x0 for shape in drawn.shapes if shape.layer == "above"}
     assert any("ollapse" in note.text for note in drawn.annotations)
-    hours = dimension_figure(snapshot, Look(), View(axis="time")).layout.shapes
+    hours = plotted(dimensions.dimension_figure(snapshot, Look(), View(axis="time"))).layout.shapes
     assert axis_of(snapshot, "time").at(min(began)).item() in [pytest.approx(shape.x0) for shape in hours]
 
 
@@ -220,14 +226,16 @@ def test_dimensions_over_steps(tmp_path: Path) -> None:
     layout = make_run(tmp_path, "a", steps=4)
     rows = [{"kind": "probe", "per_dim": {"kl": [0.5, 0.001 * step, 2.0]}} for step in (1, 2, 3)]
     layout.evaluations.write_bytes(b"".join(encode_line(step, row) for step, row in enumerate(rows, start=1)))
-    (trace,) = dimension_figure(snapshot_of(tmp_path), Look(), View()).data
+    (trace,) = plotted(dimensions.dimension_figure(snapshot_of(tmp_path), Look(), View())).data
     assert list(trace.y) == ["2", "0", "1"] and list(trace.x) == [1, 2, 3]
     assert np.asarray(trace.customdata)[0].tolist() == [2.0, 2.0, 2.0]
 
 
 def test_runs_without_dimensions_say_so(tmp_path: Path) -> None:
     make_run(tmp_path, "a", steps=200)
-    assert "do not list" in dimension_figure(snapshot_of(tmp_path), Look(), View()).layout.annotations[0].text
+    assert (
+        "do not list" in plotted(dimensions.dimension_figure(snapshot_of(tmp_path), Look(), View())).layout.annotations[0].text
+    )
 
 
 def test_remedies_are_those_of_alarms(tmp_path: Path) -> None:

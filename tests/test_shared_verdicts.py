@@ -13,8 +13,9 @@ from backend.recorder import RunRecorder
 from dashboard.charts import Look
 from dashboard.compare.choice import load
 from dashboard.compare.export import stream
+from dashboard.live import panels
 from dashboard.live.header import header
-from dashboard.live.panels import DECODER, POSTERIOR, figure
+from dashboard.live.panels import DECODER, POSTERIOR
 from dashboard.overview.summaries import Summaries
 from dashboard.runs.colours import Colours
 from dashboard.runs.loading import RunLog, Store
@@ -25,6 +26,7 @@ from shared.layout import RunLayout
 from shared.reader import JsonlTail, read_record
 from shared.schema import RunInfo, RunState
 from shared.verdicts import diagnose_run, limits_of, replay_run, unwatched, verdict_data, verdict_of
+from tests.plotted import plotted
 from tests.run_factory import make_run
 
 PROBE = {"kl": 5.0, "mi_gauss": 4.0, "active_units": 40, "decoder_reliance": 0.8, "patients": 256, "latent_dims": 64}
@@ -167,7 +169,7 @@ def test_a_run_without_a_posterior_to_watch_says_so(tmp_path: Path, options: dic
     assert Summaries(tmp_path).all()[0].concern == snapshot.verdicts[0]
     assert diagnose_run(RunLayout(tmp_path / "run"))[0].kind == "off"
     for panel in (*POSTERIOR, *DECODER):
-        assert figure(snapshot, panel, Look()).layout.annotations[0].text == words, panel.metric
+        assert plotted(panels.figure(snapshot, panel, Look())).layout.annotations[0].text == words, panel.metric
 
 
 def test_odd_configurations() -> None:

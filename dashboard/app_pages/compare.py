@@ -6,13 +6,12 @@ from typing import Any
 
 import streamlit as st
 
-from dashboard.charts import Look
+from dashboard.charts import Look, to_json
 from dashboard.compare import controls
 from dashboard.compare.cards import Made, chart, relations, scatter_axes
 from dashboard.compare.choice import Choice, Loaded, choose, listed, load
 from dashboard.compare.config import Difference, differing, groups
 from dashboard.compare.export import PATH as EXPORT
-from dashboard.compare.figures import to_json
 from dashboard.compare.relations import option_axes
 from dashboard.compare.view import REPORT, View, ref_text
 from dashboard.compare.words import choice_text, empty, export_links, legend, method, notes

@@ -1,24 +1,18 @@
-"""The charts of the Compare page as plain Plotly figures: data and layout, nothing of Streamlit.
+"""The charts of the Compare page as plain Plotly figures: data and layout, nothing of Streamlit."""
 
-Built as dictionaries, arrays as base64: `plotly.graph_objects` would take a second to check the 400 curves of fifty runs.
-"""
-
-import base64
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import orjson
 
 from dashboard import charts
-from dashboard.charts import COLOURS, Look, beyond, layout, y_axis
+from dashboard.charts import COLOURS, Figure, Look, beyond, layout, packed, y_axis
 from dashboard.compare.curves import Line
 from dashboard.compare.view import Ref, View
 from dashboard.live.panels import CATALOGUE
 from dashboard.runs.colours import DASHES, RunStyle
 from shared.drawing import POINTS_WITH_MARKERS, is_log
 
-Figure = dict[str, Any]
 FEW = 8
 """Up to so many lines, the hover names all of them; beyond, the nearest."""
 HEIGHT = 280
@@ -31,19 +25,6 @@ AXES = {
     "onset": "steps since the first alarm or warning",
 }
 UNITS = ((2 * 86_400, 86_400, "days"), (2 * 3600, 3600, "h"), (120, 60, "min"), (0, 1, "s"))
-
-
-def packed(values: np.ndarray) -> dict[str, str]:
-    """Numbers as plotly.js reads them fastest: 4 bytes each, whole numbers exactly."""
-    whole = bool(len(values)) and bool(np.isfinite(values).all()) and bool((values == np.round(values)).all())
-    whole = whole and bool(np.abs(values).max() < 2**31)
-    kept = values.astype("<i4" if whole else "<f4")
-    return {"bdata": base64.b64encode(kept.tobytes()).decode("ascii"), "dtype": "i4" if whole else "f4"}
-
-
-def to_json(figure: Figure) -> str:
-    """A figure for the browser."""
-    return orjson.dumps(figure, option=orjson.OPT_SERIALIZE_NUMPY).decode()
 
 
 def nothing(words: str, look: Look, height: int = HEIGHT) -> Figure:

@@ -12,12 +12,11 @@ import plotly
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
-from dashboard.charts import Look
+from dashboard.charts import Figure, Look, to_json
 from dashboard.compare.cards import Made, chart, relations
 from dashboard.compare.choice import Choice, Loaded, choose, listed, load
 from dashboard.compare.config import Difference, differing, groups
 from dashboard.compare.curves import Drawn
-from dashboard.compare.figures import Figure, to_json
 from dashboard.compare.outcomes import last_step
 from dashboard.compare.results import frame_table, table
 from dashboard.compare.view import View

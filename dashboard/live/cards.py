@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
-from dashboard.charts import Look
+from dashboard.charts import Look, to_json
 from dashboard.formats import number
 from dashboard.live.dimensions import dimension_card
 from dashboard.live.panels import DECODER, LABELS, LOSSES, OUTCOME, PACE, POSTERIOR, Panel, View, figure, latest
@@ -83,5 +83,5 @@ def card(snapshot: Snapshot, panel: Panel, look: Look, view: View) -> dict[str, 
         "title": panel.info.label,
         "newest": f"{LABELS[role]} {number(value)} {panel.info.unit}" if value is not None else "",
         "help": panel.help,
-        "figure": figure(snapshot, panel, look, view).to_json(validate=False),
+        "figure": to_json(figure(snapshot, panel, look, view)),
     }

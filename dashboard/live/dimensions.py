@@ -4,9 +4,8 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import plotly.graph_objects as go
 
-from dashboard.charts import COLOURS, Look, add_mark, layout
+from dashboard.charts import COLOURS, Figure, Look, add_mark, layout, say, to_json
 from dashboard.live.axes import axis_of
 from dashboard.live.panels import View
 from dashboard.runs.snapshot import Snapshot
@@ -33,38 +32,35 @@ def dimension_card(snapshot: Snapshot, look: Look, view: View) -> dict[str, Any]
         "title": "KL of each dimension",
         "newest": f"{alive} of {kl.shape[1]} above 0.01 nats at step {steps[-1]:,.0f}" if len(steps) else "",
         "help": HELP,
-        "figure": dimension_figure(snapshot, look, view).to_json(validate=False),
+        "figure": to_json(dimension_figure(snapshot, look, view)),
     }
 
 
-def dimension_figure(snapshot: Snapshot, look: Look, view: View) -> go.Figure:
+def dimension_figure(snapshot: Snapshot, look: Look, view: View) -> Figure:
     """Heatmap of log10 KL in nats, [D, n]."""
     steps, kl = snapshot.dimensions
     axis, colours = axis_of(snapshot, view.axis), COLOURS[look.dark]
     identity = f"{snapshot.status.name}:dimensions:{view.axis}"
-    figure = go.Figure(layout=layout(look, x=axis.title, y="dimension, by KL", identity=identity, height=HEIGHT))
-    figure.update_layout(hovermode="closest")
+    whole = layout(look, x=axis.title, y="dimension, by KL", identity=identity, height=HEIGHT)
+    whole["hovermode"] = "closest"
     if axis.dates:
-        figure.update_xaxes(type="date", tickformat="", rangemode="normal")
+        whole["xaxis"] |= {"type": "date", "tickformat": "", "rangemode": "normal"}
+    figure: Figure = {"data": [], "layout": whole}
     if len(steps) < 2:
         words = "Evaluations of this run do not list dimensions" if snapshot.probes else "No probe evaluation yet"
-        figure.add_annotation(
-            text=words, showarrow=False, x=0.5, y=0.5, xref="paper", yref="paper", font={"color": colours["note"]}
-        )
-        return figure.update_xaxes(visible=False).update_yaxes(visible=False)
+        return say(figure, words, look)
     order = np.argsort(-np.nan_to_num(kl[-1], nan=-1.0), kind="stable")
     top = max(TOP, float(np.nanmax(kl, initial=TOP)))
+    nats = np.ascontiguousarray(kl[:, order].T)
     powers = np.arange(np.log10(FLOOR), np.log10(top) + 0.01)
-    figure.add_trace(
-        go.Heatmap(
-            x=axis.at(steps), y=[str(dim) for dim in order], z=np.log10(np.maximum(kl[:, order].T, FLOOR)), customdata=kl[:, order].T,
-            zmin=np.log10(FLOOR), zmax=np.log10(top), colorscale="Cividis",
-            hovertemplate="dimension %{y}<br>%{customdata:.3g} nats<extra></extra>",
-            colorbar={"title": {"text": "nats", "side": "top"}, "tickvals": powers, "ticktext": [f"{10**power:g}" for power in powers],
-                      "thickness": 10, "outlinewidth": 0, "tickfont": {"size": 10, "color": colours["note"]}},
-        )
-    )  # fmt: skip
+    figure["data"].append({
+        "type": "heatmap", "x": axis.at(steps), "y": [str(dim) for dim in order], "z": np.log10(np.maximum(nats, FLOOR)),
+        "customdata": nats, "zmin": np.log10(FLOOR), "zmax": np.log10(top), "colorscale": "Cividis",
+        "hovertemplate": "dimension %{y}<br>%{customdata:.3g} nats<extra></extra>",
+        "colorbar": {"title": {"text": "nats", "side": "top"}, "tickvals": powers, "ticktext": [f"{10**power:g}" for power in powers],
+                     "thickness": 10, "outlinewidth": 0, "tickfont": {"size": 10, "color": colours["note"]}},
+    })  # fmt: skip
     for mark in marks(snapshot, KL):
         add_mark(figure, replace(mark, step=float(axis.at(mark.step))), look, above=True)
-    figure.update_yaxes(type="category", autorange="reversed", tickformat="", showgrid=False)
+    whole["yaxis"] |= {"type": "category", "autorange": "reversed", "tickformat": "", "showgrid": False}
     return figure

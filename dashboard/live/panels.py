@@ -3,9 +3,8 @@
 from dataclasses import dataclass, replace
 
 import numpy as np
-import plotly.graph_objects as go
 
-from dashboard.charts import Curve, Look, Role, draw
+from dashboard.charts import Curve, Figure, Look, Role, draw
 from dashboard.live.axes import AxisKind, axis_of
 from dashboard.runs.snapshot import Snapshot
 from shared.decimate import smooth
@@ -52,7 +51,7 @@ class View:
     """Time constant of the smoothing, in steps; 0: none."""
 
 
-def figure(snapshot: Snapshot, panel: Panel, look: Look, view: View = View()) -> go.Figure:
+def figure(snapshot: Snapshot, panel: Panel, look: Look, view: View = View()) -> Figure:
     """The chart of one panel."""
     found, axis = content(snapshot, panel), axis_of(snapshot, view.axis)
     curves = [
