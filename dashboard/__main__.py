@@ -7,7 +7,8 @@ import argparse
 import errno
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -114,9 +115,23 @@ def load(front: Front, runs: Path, options: dict[str, Any]) -> Loaded:
     service = Service(runs, Options(**options))
     front.reads_ahead(ReadAhead(service.store))
     install(service)
-    from dashboard.application import loaded
+    with unused("plotly.graph_objects"):
+        from dashboard.application import loaded
 
     return loaded(service)
+
+
+@contextmanager
+def unused(module: str) -> Iterator[None]:
+    """Streamlit loads this to give plotly's figures a theme, where it is there; a tenth of a second for what no page uses."""
+    if module in sys.modules:
+        yield
+        return
+    sys.modules[module] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules[module]
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -8,10 +8,14 @@ import base64
 import html
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import orjson
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+    from plotly.basedatatypes import BaseTraceType
 
 from shared.decimate import decimate
 from shared.drawing import (
@@ -32,12 +36,36 @@ from shared.drawing import (
 )  # fmt: skip
 
 __all__ = [
-    "COLOURS", "FONT", "HEIGHT", "WIDTHS", "Curve", "Figure", "Guide", "Look", "Mark", "Role", "Scale", "Tone", "add_mark", "annotate",
-    "beyond", "draw", "layout", "packed", "say", "text", "to_json", "y_axis",
+    "COLOURS",
+    "FONT",
+    "HEIGHT",
+    "WIDTHS",
+    "Curve",
+    "Figure",
+    "Guide",
+    "Look",
+    "Mark",
+    "Role",
+    "Scale",
+    "Tone",
+    "add_mark",
+    "annotate",
+    "beyond",
+    "blank",
+    "draw",
+    "layout",
+    "packed",
+    "say",
+    "text",
+    "to_json",
+    "y_axis",
 ]  # fmt: skip
 Figure = dict[str, Any]
 """`data` and `layout` as plotly.js reads them."""
 HEIGHT = 250
+LEFT, BELOW = 50, 40
+"""Room for a title and numbers of usual length: axes below each other begin at the same place. Where more is needed plotly.js takes
+more, and draws a second time for it."""
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 
 
@@ -103,6 +131,14 @@ def draw(
     return figure
 
 
+def blank(whole: dict[str, Any], data: "Sequence[BaseTraceType]" = ()) -> "go.Figure":
+    """A figure of plotly's own objects, for pages that load pandas before they draw. Without a template: Streamlit's own has colours
+    that only its component understands."""
+    import plotly.graph_objects as go
+
+    return go.Figure(data=data, layout=whole | {"template": "none"})
+
+
 def annotate(figure: Figure, **annotation: Any) -> None:
     """Add words."""
     figure["layout"].setdefault("annotations", []).append(annotation)
@@ -126,7 +162,8 @@ def layout(
         "tickfont": {"size": 11, "color": colours["note"]}, "title": {"font": {"size": 11, "color": colours["note"]}, "standoff": 6},
     }  # fmt: skip
     return {
-        "height": height, "margin": {"l": 8, "r": 10, "t": 30 if legend else 16, "b": 8}, "uirevision": identity, "hovermode": "x unified",
+        "height": height, "margin": {"l": LEFT, "r": 10, "t": 40 if legend else 16, "b": BELOW}, "uirevision": identity,
+        "hovermode": "x unified",
         "paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)", "font": {"color": colours["text"], "size": 12, "family": FONT},
         "showlegend": legend,
         "legend": {"orientation": "h", "x": 0, "y": 1.02, "xanchor": "left", "yanchor": "bottom", "bgcolor": "rgba(0,0,0,0)",

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import plotly.graph_objects as go
 
 from dashboard import charts
-from dashboard.charts import COLOURS, Look, layout
+from dashboard.charts import COLOURS, Look, blank, layout
 from dashboard.formats import count, number
 from shared.torch_values import Distance, Norms
 
@@ -151,7 +151,7 @@ def _frame(
 ) -> go.Figure:  # fmt: skip
     """An empty chart with a row for each layer, the first on top."""
     colours, rows = COLOURS[look.dark], max(len(layers), 4)
-    figure = go.Figure(layout=layout(look, x=x, identity=identity, legend=legend, height=FRAME_PX + ROW_PX * rows))
+    figure = blank(layout(look, x=x, identity=identity, legend=legend, height=FRAME_PX + ROW_PX * rows))
     figure.update_layout(hovermode="closest")
     shown = [value for value in values if _drawable(value)]
     narrow = bool(shown) and max(shown) < 30 * min(shown)

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from dashboard.charts import COLOURS, Look, layout
+from dashboard.charts import COLOURS, Look, blank, layout
 from shared.collapse import Thresholds
 from shared.latents import LatentSets
 
@@ -50,9 +50,7 @@ def kl_figure(look: Look, posterior: pd.DataFrame, identity: str) -> go.Figure:
 
 def _bars(look: Look, frame: pd.DataFrame, column: str, title: str, identity: str) -> go.Figure:
     colours = COLOURS[look.dark]
-    figure = go.Figure(
-        layout=layout(look, x="dimensions, the most active first", y=title, identity=identity, legend=True, height=HEIGHT)
-    )
+    figure = blank(layout(look, x="dimensions, the most active first", y=title, identity=identity, legend=True, height=HEIGHT))
     figure.update_layout(bargap=0.15 if len(frame) <= 128 else 0, barmode="overlay", hovermode="closest")
     rank = np.arange(1, len(frame) + 1)
     for kind, (role, pattern, _) in KINDS.items():
@@ -104,7 +102,7 @@ def correlated(sets: LatentSets, order: Order) -> tuple[np.ndarray, np.ndarray]:
 def correlation_figure(look: Look, dims: np.ndarray, found: np.ndarray, identity: str) -> go.Figure:
     """Correlations as a heatmap, centred at 0."""
     note = COLOURS[look.dark]["note"]
-    figure = go.Figure(layout=layout(look, x="dimension", y="dimension", identity=identity, height=540))
+    figure = blank(layout(look, x="dimension", y="dimension", identity=identity, height=540))
     names = [str(dim) for dim in dims]
     middle = COLOURS[look.dark]["paper"]
     figure.add_trace(go.Heatmap(

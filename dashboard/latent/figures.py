@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 from plotly.colors import sample_colorscale
 
 from dashboard import charts
-from dashboard.charts import COLOURS, Look, layout
+from dashboard.charts import COLOURS, Look, blank, layout
 from dashboard.latent.colour import Colouring
 from dashboard.latent.plane import Plane
 from dashboard.runs.colours import DASHES, PALETTE
@@ -66,7 +66,7 @@ def map_figure(
 ) -> go.Figure:
     """A scatter of the points `drawn` (places in the plane); clicks and lasso give the patient of each."""
     colours = COLOURS[look.dark]
-    figure = go.Figure(layout=layout(look, x=plane.axes[0], y=plane.axes[1], identity=identity, legend=True, height=MAP_HEIGHT))
+    figure = blank(layout(look, x=plane.axes[0], y=plane.axes[1], identity=identity, legend=True, height=MAP_HEIGHT))
     figure.update_layout(hovermode="closest", dragmode="lasso", margin={"l": 8, "r": 8, "t": 34, "b": 8})
     values, faded = colouring.values[plane.index], 0.35 if followed else 0.85
     known = np.isfinite(values)
@@ -155,7 +155,7 @@ def _fit(figure: go.Figure, plane: Plane) -> None:
 
 def over_time_figure(look: Look, followed: Sequence[Trail], dimension: int, identity: str) -> go.Figure:
     """The mean of one dimension over the stay of each followed patient."""
-    figure = go.Figure(layout=layout(look, x="hours since admission", y=f"mean of dimension {dimension} (prior SD)", identity=identity,
+    figure = blank(layout(look, x="hours since admission", y=f"mean of dimension {dimension} (prior SD)", identity=identity,
                                      legend=True, height=300))  # fmt: skip
     figure.update_xaxes(tickformat=",.3~g", hoverformat=",.1f")
     for place, trail in enumerate(followed):

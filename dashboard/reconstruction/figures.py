@@ -8,7 +8,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from dashboard import charts
-from dashboard.charts import COLOURS, Look, layout
+from dashboard.charts import COLOURS, Look, blank, layout
 from dashboard.reconstruction.events import History
 from dashboard.runs.colours import RunStyle
 from shared.reconstruction_stats import FEW, normal_density
@@ -23,7 +23,7 @@ MOST_SPREADS = 20_000
 
 def plain(look: Look, *, x: str, y: str, identity: str, legend: bool = False, height: int = 300) -> go.Figure:
     """A figure whose x axis is a quantity, not a step."""
-    figure = go.Figure(layout=layout(look, x=x, y=y, identity=identity, legend=legend, height=height))
+    figure = blank(layout(look, x=x, y=y, identity=identity, legend=legend, height=height))
     return figure.update_layout(hovermode="closest").update_xaxes(
         tickformat=",.6~g", hoverformat=",.4~g", showspikes=False, rangemode="normal", showgrid=True
     )
@@ -98,7 +98,7 @@ def _axis_from_zero(values: pd.Series) -> dict[str, Any]:
 
 def over_training(history: History, variables: Sequence[str], look: Look, here: int | None = None) -> go.Figure:
     """RMSE in standard deviations over steps: chosen variables, and the median over all. `here` marks the snapshot shown."""
-    figure = go.Figure(layout=layout(look, y="standard deviations", identity="over-training", legend=True, height=320))
+    figure = blank(layout(look, y="standard deviations", identity="over-training", legend=True, height=320))
     if not len(history.steps):
         return empty(figure, "No snapshot could be read", look)
     middle = np.array([frame["rmse_std"].median() for frame in history.frames])
@@ -123,7 +123,7 @@ def unit_over_training(history: History, variable: str, unit: str, slot: int, lo
     """Median absolute error of one variable in its unit over steps, with its quartiles as a band."""
     style = RunStyle(slot)
     colour = style.colour(look.dark)
-    figure = go.Figure(layout=layout(look, y=charts.text(unit), identity=f"unit:{variable}", height=200))
+    figure = blank(layout(look, y=charts.text(unit), identity=f"unit:{variable}", height=200))
     low, median, high = (history.of(variable, name) for name in ("low", "median", "high"))
     if not np.isfinite(median).any():
         return empty(figure, "No reconstruction of this variable", look)

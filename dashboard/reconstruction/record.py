@@ -8,7 +8,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from dashboard import charts
-from dashboard.charts import COLOURS, Look, layout
+from dashboard.charts import COLOURS, Look, blank, layout
 from dashboard.reconstruction.events import Events
 from dashboard.reconstruction.figures import empty, faint, plain
 from dashboard.reconstruction.presence import Presence
@@ -61,7 +61,7 @@ def record(own: pd.DataFrame, events: Events, variables: Sequence[str], look: Lo
     for trace in traces:
         trace["showlegend"] = trace["name"] not in named
         named.add(trace["name"])
-    return go.Figure(data=traces, layout={**whole, "hovermode": "x"})
+    return blank({**whole, "hovermode": "x"}, traces)
 
 
 def _title(name: str, events: Events) -> str:
