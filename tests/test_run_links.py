@@ -6,8 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from dashboard.checkpoints.listing import file_names
 from dashboard.compare.choice import load
+from dashboard.jobs.detail import progress_of
+from dashboard.jobs.draft import from_checkpoint
 from dashboard.jobs.log import tail
+from dashboard.jobs.record import Job, JobFolder, Noted
 from dashboard.landing import gone
 from dashboard.overview.deleting import delete_run
 from dashboard.overview.summaries import Summaries
@@ -15,7 +19,11 @@ from dashboard.runs import links
 from dashboard.runs.colours import Colours
 from dashboard.runs.loading import Store, resolve_run
 from dashboard.service import Service
+from shared.errors import InputError
+from shared.layout import RunLayout
 from shared.reader import Health
+from shared.schema import CheckpointSidecar, now
+from shared.writer import write_record
 from tests.run_factory import make_run
 
 
@@ -94,3 +102,45 @@ def test_a_run_that_is_not_read_can_be_deleted(tmp_path: Path) -> None:
     layout.console.symlink_to(secret)
     delete_run(tmp_path / "runs", "a")
     assert not layout.root.exists() and secret.exists()
+
+
+JOB = Job(id="20260101-000000-0000", words=["train"], device="cpu", host="here", order=1, run="a")
+
+
+def save(layout: RunLayout, name: str, step: int) -> None:
+    layout.checkpoints.mkdir(parents=True, exist_ok=True)
+    (layout.checkpoints / f"{name}.ckpt").write_bytes(b"weights")
+    told = CheckpointSidecar(
+        file=f"{name}.ckpt", kind="last", step=step, epoch=1, metrics={}, config={}, sha256="0" * 64, bytes=7
+    )
+    write_record(layout.checkpoints / f"{name}.json", told)
+
+
+@pytest.mark.parametrize("what", ["sidecar", "file", "folder"])
+def test_a_job_tells_nothing_of_checkpoints_outside_its_run(tmp_path: Path, what: str) -> None:
+    layout, outside = make_run(tmp_path / "runs", "a", steps=5), RunLayout(tmp_path / "outside")
+    save(outside, "secret", 4000)
+    if what == "folder":
+        layout.checkpoints.symlink_to(outside.checkpoints)
+    else:
+        save(layout, "last", 3)
+        name = "secret.json" if what == "sidecar" else "secret.ckpt"
+        (layout.checkpoints / name).symlink_to(outside.checkpoints / name)
+    inside = [] if what == "folder" else ["last.ckpt"]
+    assert progress_of(tmp_path / "runs", JOB)[1] == (3 if inside else None)
+    assert file_names(layout) == inside
+    with pytest.raises(InputError, match="there is no run|has no checkpoint"):
+        from_checkpoint("a/secret.ckpt", tmp_path / "runs")
+
+
+def test_records_of_jobs_that_are_links_are_not_read(tmp_path: Path) -> None:
+    folder = JobFolder(tmp_path / "runs")
+    with folder.locked():
+        folder.write(JOB)
+    noted, kept = tmp_path / "noted", tmp_path / "kept"
+    write_record(noted, Noted(at=now(), status=3))
+    folder.file(JOB.id, ".exit").symlink_to(noted)
+    assert folder.read(JOB.id).words == ["train"] and folder.noted(JOB.id, ".exit") is None
+    folder.file(JOB.id, ".json").rename(kept)
+    folder.file(JOB.id, ".json").symlink_to(kept)
+    assert folder.all()[0] == [] and "not followed" in folder.all()[1][0]

@@ -7,6 +7,7 @@ All that is chosen stands in the address: `run`, `source` (none: the newest snap
 import streamlit as st
 
 from dashboard.charts import Look
+from dashboard.checkpoints.listing import file_names
 from dashboard.choosing import choose_run
 from dashboard.commands import offer
 from dashboard.components import listen
@@ -69,10 +70,10 @@ def space(name: str) -> None:
 
 def none_yet(layout: RunLayout) -> None:
     """Say when the first snapshot is due, or how to make one from a checkpoint."""
-    checkpoints = sorted(layout.checkpoints.glob("*.ckpt"), key=lambda path: path.name)
+    checkpoints = file_names(layout)
     st.html(words.none_yet(read_status(layout), bool(checkpoints)))
     if checkpoints:
-        offer("Look into it", ["visualize", str(checkpoints[-1])], key="latent-checkpoint")
+        offer("Look into it", ["visualize", str(layout.checkpoints / checkpoints[-1])], key="latent-checkpoint")
 
 
 def one_snapshot(layout: RunLayout, source: Source, others: list[Source]) -> None:

@@ -5,6 +5,7 @@ All that is chosen stands in the address: `run`, `source` (none: the newest snap
 
 import streamlit as st
 
+from dashboard.checkpoints.listing import file_names
 from dashboard.choosing import choose_run
 from dashboard.commands import offer
 from dashboard.components import listen
@@ -71,9 +72,9 @@ def main() -> None:
 def none_yet(layout: RunLayout) -> None:
     """Say when the first snapshot is due, or how to make one from a checkpoint."""
     st.html(waiting(read_status(layout)))
-    checkpoints = sorted(layout.checkpoints.glob("*.ckpt"), key=lambda path: path.name)
+    checkpoints = file_names(layout)
     if checkpoints:
-        offer("Look into it", ["visualize", str(checkpoints[-1])], key="reconstruct-checkpoint")
+        offer("Look into it", ["visualize", str(layout.checkpoints / checkpoints[-1])], key="reconstruct-checkpoint")
 
 
 def snapshot(layout: RunLayout, found: list[Source], source: Source) -> None:

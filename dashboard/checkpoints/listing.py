@@ -108,6 +108,11 @@ def list_folder(layout: RunLayout) -> Folder:
     return Folder(sorted(found, key=_newest_first), leftovers)
 
 
+def file_names(layout: RunLayout) -> list[str]:
+    """The files that can be loaded, in name order; what a link that leads out of the folder names is none of them."""
+    return sorted(one.name for one in list_folder(layout).checkpoints if one.identity is not None)
+
+
 def _newest_first(one: Checkpoint) -> tuple[float, int, str]:
     return -one.at.timestamp() if one.at else 0.0, -(one.sidecar.step if one.sidecar else 0), one.name
 

@@ -1,11 +1,11 @@
 """One job: its state, what can be done with it, its command, and what it prints."""
 
-import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
 import streamlit as st
 
+from dashboard.checkpoints.listing import list_folder
 from dashboard.components import listen
 from dashboard.jobs.form_start import reuse
 from dashboard.jobs.log import log_box, tail
@@ -15,8 +15,7 @@ from dashboard.runs.loading import resolve_run
 from dashboard.service import service
 from dashboard.widgets import banner, el
 from shared.errors import InputError
-from shared.reader import read_record, read_status
-from shared.schema import CheckpointSidecar
+from shared.reader import read_status
 
 LIVE = "app_pages/live.py"
 
@@ -134,8 +133,5 @@ def progress_of(runs: Path, job: Job) -> tuple[int | None, int | None]:
     if layout is None:
         return None, None
     beat = read_status(layout).heartbeat
-    saved = []
-    for path in layout.checkpoints.glob("*.json"):
-        with contextlib.suppress(InputError):
-            saved.append(read_record(path, CheckpointSidecar).step)
+    saved = [one.sidecar.step for one in list_folder(layout).checkpoints if one.sidecar is not None]
     return beat.step if beat is not None and beat.step else None, max(saved, default=None)

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dashboard.checkpoints.listing import file_names
 from dashboard.jobs.options import check, option, options, values_of, words_of
 from dashboard.jobs.presets import PRESETS
 from dashboard.jobs.words import parse
@@ -133,7 +134,7 @@ def from_checkpoint(target: str, runs: Path) -> Draft:
     path = layout.root
     if file:
         path = layout.checkpoints / file
-        if Path(file).name != file or path.suffix != ".ckpt" or not path.is_file():
+        if file not in file_names(layout):
             raise InputError(f"resume: {name} has no checkpoint {file!r}; choose another")
     return Draft(target, data, target=path, resumed=config, runs=runs)
 

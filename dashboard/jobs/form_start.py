@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import streamlit as st
 
+from dashboard.checkpoints.listing import file_names
 from dashboard.jobs.draft import Draft, from_checkpoint, from_preset, from_run, from_words
 from dashboard.jobs.presets import PRESETS
 from dashboard.runs.loading import resolve_run
@@ -100,7 +101,7 @@ def _resumed() -> Draft | None:
     left, right = st.columns(2)
     name = left.selectbox("Run to go on with", names, key="resumed run", persist_state="session")
     layout = resolve_run(service().runs, name)
-    files = sorted((path.name for path in layout.checkpoints.glob("*.ckpt")), reverse=True) if layout else []
+    files = file_names(layout)[::-1] if layout else []
     asked = st.session_state.get("resumed file")
     if asked is not None and asked not in (FURTHEST, *files):
         files = [str(asked), *files]

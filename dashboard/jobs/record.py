@@ -4,6 +4,7 @@ import fcntl
 import re
 import secrets
 import shlex
+import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -180,9 +181,11 @@ class JobFolder:
         """One record. Raises InputError when there is none, or when it cannot be read."""
         path = self.file(job, ".json")
         try:
-            status = path.stat()
+            status = path.lstat()
         except OSError as error:
             raise InputError(f"job {job}: {error.strerror}") from error
+        if not stat.S_ISREG(status.st_mode):
+            raise InputError(f"job {job}: {path.name} is a link or a folder; it is not followed")
         stamp = (status.st_ino, status.st_mtime_ns)
         known = self._cache.get(job)
         if known is None or known[0] != stamp:
@@ -205,10 +208,11 @@ class JobFolder:
         write_record(self.file(job.id, ".json"), job, durable=True)
 
     def noted(self, job: str, suffix: str) -> Noted | None:
-        """What the runner noted in `.process` or `.exit`; None before that."""
+        """What the runner noted in `.process` or `.exit`; None before that, and for a link."""
+        path = self.file(job, suffix)
         try:
-            return read_record(self.file(job, suffix), Noted)
-        except InputError:
+            return read_record(path, Noted) if stat.S_ISREG(path.lstat().st_mode) else None
+        except (InputError, OSError):
             return None
 
     def printed(self, job: str) -> int:
