@@ -160,6 +160,25 @@ def test_what_was_not_delivered_is_delivered_after_the_restart(tmp_path: Path) -
         assert out.next() == first
 
 
+def test_a_way_out_lives_on_after_what_nobody_foresaw(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    layout = running(tmp_path)
+
+    class Odd(Recorder):
+        def send(self, notice: Notice, address: str) -> None:
+            if notice.step == 1:
+                raise RuntimeError("nobody foresaw this")
+            super().send(notice, address)
+
+    odd = Odd()
+    with bell(tmp_path, odd) as ringing:
+        tell(layout, COLLAPSE, step=1)
+        ringing.touch(["a"])
+        become(layout, RunState.FAILED, "CUDA out of memory")
+        ringing.touch(["a"])
+        assert odd.next().kind == "failed"
+    assert "the notice of run a to the recorder: RuntimeError" in caplog.text
+
+
 def test_a_log_that_a_resume_rewrote_is_not_told_again(tmp_path: Path) -> None:
     layout, out = running(tmp_path), Recorder()
     with bell(tmp_path, out) as ringing:

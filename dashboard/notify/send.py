@@ -16,6 +16,7 @@ import orjson
 
 from dashboard.jobs.process import HELPER_OF
 from dashboard.notify.notice import Notice
+from dashboard.outlive import Outlive
 
 TIMEOUT_S = 10.0
 COMMAND_TIMEOUT_S = 30.0
@@ -157,8 +158,12 @@ class Outlet:
 
     def _run(self) -> None:
         while (notice := self._queue.get()) is not None and not self._stopping.is_set():
-            if self._deliver(notice):
-                self._delivered(self.way.name, notice)
+            with Outlive(f"the notice of run {notice.run} to the {self.way.name}") as turn:
+                if self._deliver(notice):
+                    self._delivered(self.way.name, notice)
+            if turn.failed:
+                with Outlive(f"saying what went wrong with the {self.way.name}"):
+                    self._say("an error of the dashboard itself kept a notice back; its log says which")
 
     def _deliver(self, notice: Notice) -> bool:
         """Whether the notice is done with: out, or given up after the last try."""
