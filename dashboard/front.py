@@ -14,6 +14,7 @@ from urllib.parse import parse_qs
 
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.websockets import WebSocketClose
 
 from dashboard.document import FOR_GOOD, SMALL_PLOTLY, SMALL_PLOTLY_PATH, document, links, script, streamlit_files
 
@@ -50,8 +51,8 @@ class Front:
         self._asked: list[str] = []
         self._reader: Callable[[list[str]], None] | None = None
         self._loaded: Loaded | None = None
-        self._ready: asyncio.Event
-        self._closing: asyncio.Event
+        self._ready, self._closing = asyncio.Event(), asyncio.Event()
+        self._stopping = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
@@ -64,8 +65,7 @@ class Front:
                 await answer(scope, receive, send)
                 return
         await self._ready.wait()
-        app = self._loaded.app if self._loaded else PlainTextResponse("The dashboard could not be started.\n", status_code=500)
-        await app(scope, receive, send)
+        await (self._loaded.app if self._loaded else self._instead(scope))(scope, receive, send)
 
     def reads_ahead(self, reader: Callable[[list[str]], None]) -> None:
         """From now on tell `reader` of the runs that pages will ask for, and at once of those since the start."""
@@ -73,9 +73,20 @@ class Front:
         reader(self._asked)
 
     def close_streams(self) -> None:
-        """End the responses that never end by themselves: the server waits for open ones when it is told to stop."""
+        """End the responses that never end by themselves, and those that wait for the application: a server that is told to stop
+        waits for them."""
+        self._stopping = True
+        self._ready.set()
         if self._loaded is not None:
             self._loaded.close_streams()
+
+    def _instead(self, scope: Scope) -> ASGIApp:
+        """The answer where there is no application."""
+        if scope["type"] == "websocket":
+            return WebSocketClose(1012)
+        if self._stopping:
+            return PlainTextResponse("The dashboard is being stopped.\n", status_code=503)
+        return PlainTextResponse("The dashboard could not be started.\n", status_code=500)
 
     def _file(self, path: str) -> Response | None:
         """A file that is named by its content, and so kept for good."""
@@ -101,7 +112,6 @@ class Front:
 
     async def _live(self, receive: Receive, send: Send) -> None:
         """Say that it serves at once, and load meanwhile."""
-        self._ready, self._closing = asyncio.Event(), asyncio.Event()
         await receive()
         opening = asyncio.create_task(self._open())
         opening.add_done_callback(self._ended)

@@ -1,7 +1,9 @@
 """The server answers from its first moment: what the front serves itself, what waits, and what it says when loading fails."""
 
 import asyncio
+import http.client
 import math
+import signal
 import socket
 import subprocess
 import sys
@@ -21,8 +23,12 @@ from dashboard.front import Front, Loaded
 from dashboard.read_ahead import ReadAhead
 from dashboard.runs.loading import Store
 from shared.writer import encode_line
+from tests.browser.driving import serving
+from tests.remote import ask
 from tests.run_factory import make_run
 
+STOPS_S = 15.0
+"""Ctrl-C waits for what is being loaded, a second or two; a busy machine takes some more."""
 SCRIPT = next(path for path in streamlit_files() if path.startswith("/static/js/index."))
 
 
@@ -126,6 +132,25 @@ def test_a_stop_while_loading_waits_for_it_and_ends_well() -> None:
     assert app.log == ["begun", "ended"] and app.front.error is None
 
 
+def test_a_stop_while_loading_answers_who_waits() -> None:
+    """The server would cancel them otherwise, each with a traceback."""
+    app = Application()
+    sent: asyncio.Queue[object] = asyncio.Queue()
+
+    async def visit(client: httpx.AsyncClient) -> None:
+        waiting = asyncio.create_task(client.get("/push"))
+        stream = asyncio.create_task(app.front({"type": "websocket", "path": "/_stcore/stream"}, sent.get, sent.put))
+        await asyncio.sleep(0.05)
+        app.front.close_streams()
+        answer = await asyncio.wait_for(waiting, 5)
+        assert answer.status_code == 503 and answer.text == "The dashboard is being stopped.\n"
+        await asyncio.wait_for(stream, 5)
+        assert sent.get_nowait() == {"type": "websocket.close", "code": 1012, "reason": ""} and sent.empty()
+
+    asyncio.run(app.during(visit))
+    assert app.log == ["begun", "ended"] and app.front.error is None
+
+
 @pytest.mark.parametrize("loaded", [False, True], ids=["while loading", "later"])
 @pytest.mark.parametrize(
     ("address", "read"),
@@ -189,3 +214,17 @@ def test_neither_starting_nor_reading_loads_pandas(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("path", [None, "/push?run=a"], ids=["nobody asks", "a request waits"])
+def test_ctrl_c_as_soon_as_the_address_is_printed_ends_the_server_without_a_word(tmp_path: Path, path: str | None) -> None:
+    with (tmp_path / "stderr").open("w") as stderr, serving(tmp_path / "runs", stderr=stderr) as (address, process):
+        waiting = http.client.HTTPConnection(address.removeprefix("http://"), timeout=STOPS_S)
+        if path is not None:
+            waiting.request("GET", path)
+            assert ask(address, "/live").status == 200, "asked later, so the other one has reached the server too"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(STOPS_S) == 0
+        assert path is None or waiting.getresponse().status == 503
+        waiting.close()
+    assert (tmp_path / "stderr").read_text() == ""

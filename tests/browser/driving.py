@@ -10,7 +10,7 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TextIO
 
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
@@ -37,14 +37,20 @@ def dashboard(runs: Path, *options: str, env: Mapping[str, str] | None = None) -
 
 
 @contextlib.contextmanager
-def serving(runs: Path, *options: str, env: Mapping[str, str] | None = None) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+def serving(
+    runs: Path, *options: str, env: Mapping[str, str] | None = None, stderr: TextIO | None = None
+) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """A dashboard on a free port, with its process; stopped as Ctrl-C does. `env` is added to the environment.
+
+    What it complains about goes to `stderr`, or where that of the tests goes.
 
     Raises:
         AssertionError: it ended, or said nothing for a minute, before it served; with what it printed so far.
     """
     command = [sys.executable, "-m", "dashboard", "--runs", str(runs), "--port", "0", *options]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, env={**os.environ, **(env or {})})
+    process = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=stderr, text=True, env={**os.environ, **(env or {})}
+    )
     printed: list[str] = []
     served: queue.Queue[str | None] = queue.Queue()
     reader = threading.Thread(target=_read, args=(process, printed, served), daemon=True)
