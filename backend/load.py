@@ -24,13 +24,16 @@ class LoadMeter:
         self._at = time.monotonic()
         self._busy, _ = _taken()
 
-    def read(self) -> DeviceLoad:
-        """The load since the last call; over the whole life of the meter at the first. Raises one of `UNREADABLE`."""
+    def read(self, gpu: torch.device | None = None) -> DeviceLoad:
+        """The load since the last call, over the whole life of the meter at the first, and that of the GPU that trains.
+
+        Raises one of `UNREADABLE`.
+        """
         (busy, resident), now = _taken(), time.monotonic()
         worked = sum(seconds - self._busy[pid] for pid, seconds in busy.items() if pid in self._busy)
         cores = worked / max(now - self._at, 1e-3)
         self._busy, self._at = busy, now
-        return DeviceLoad(cpu_cores=round(max(cores, 0.0), 2), memory_gb=round(resident / 1e9, 2), **_gpu())
+        return DeviceLoad(cpu_cores=round(max(cores, 0.0), 2), memory_gb=round(resident / 1e9, 2), **_gpu(gpu))
 
 
 def _taken() -> tuple[dict[int, float], int]:
@@ -51,13 +54,20 @@ def _taken() -> tuple[dict[int, float], int]:
     return busy, resident
 
 
-def _gpu() -> dict[str, float | None]:
-    """Memory by the driver; how busy the GPU is only where its driver tells, and nvidia-ml-py is installed to ask it."""
+def _gpu(which: torch.device | None) -> dict[str, float | None]:
+    """Memory by the driver; how busy the GPU is only where its driver tells, and nvidia-ml-py is installed to ask it.
+
+    The current device is of no use: each thread has its own, and that of the heartbeat is the first GPU whichever one trains.
+    Nothing where it is not known which of several trains.
+    """
     if not torch.cuda.is_available() or not torch.cuda.is_initialized():
         return {}
-    free, total = torch.cuda.mem_get_info()
+    if which is None and torch.cuda.device_count() > 1:
+        return {}
+    device = which or torch.device("cuda", 0)
+    free, total = torch.cuda.mem_get_info(device)
     try:
-        share: float | None = torch.cuda.utilization() / 100
+        share: float | None = torch.cuda.utilization(device) / 100
     except UNREADABLE:
         share = None
     return {"gpu_share": share, "gpu_memory_gb": round((total - free) / 1e9, 1), "gpu_memory_total_gb": round(total / 1e9, 1)}

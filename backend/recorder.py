@@ -101,6 +101,8 @@ class RunRecorder:
         """Told of every line of the step log as it is written, with the names of its values that are NaN or infinite."""
         self.paused_s = 0.0
         """Seconds since the last step's line that were not training: probes, pictures, checkpoints."""
+        self.gpu: torch.device | None = None
+        """The one that the values of the steps come from; None before the first of them, and where there is none."""
         self._metrics, self._evaluations, self._events = (
             JsonlWriter(path, partial(self.warn, kind="records"), partial(self.warn, kind="recovery")) if writes else NoWriter()
             for path in (layout.metrics, layout.evaluations, layout.events)
@@ -166,6 +168,7 @@ class RunRecorder:
         self._staged = {}
         self._held.append((step, plain, packed))
         self.beat.step = step
+        self.gpu = next((values.device for _, values in packed if values.is_cuda), self.gpu)
         waited = time.monotonic() - self._flushed_at
         if not self.holds(packed) or len(self._held) >= FLUSH_AFTER_STEPS or waited > FLUSH_AFTER_S:
             self.flush()
@@ -208,7 +211,7 @@ class RunRecorder:
         while not self._stop.wait(HEARTBEAT_EVERY.total_seconds()):
             try:
                 meter = meter or LoadMeter()
-                self.beat.load = meter.read()
+                self.beat.load = meter.read(self.gpu)
             except UNREADABLE:
                 self.beat.load = None  # a sign of life is due all the same
             self._write_beat()
