@@ -48,6 +48,10 @@ class Batch:
     """[S] the sets in the order in which the buckets hold them"""
     padded_length: int
     buckets: tuple[Bucket, ...]
+    share_of_sets: float = 1.0
+    """What its means over sets count for: its sets over those of an average batch of the epoch (`token_batches`)"""
+    share_of_labels: float = 1.0
+    """The same of its mean over labelled stays"""
 
     @property
     def stays(self) -> int:
@@ -256,8 +260,8 @@ def fixed_batches(rows: np.ndarray, batch_size: int) -> list[list[int]]:
     return [rows[i : i + batch_size].tolist() for i in range(0, len(rows), batch_size)]
 
 
-def loader(dataset: StayDataset, batches: Sampler[list[int]] | list[list[int]], workers: int, pin: bool) -> DataLoader:
-    """A DataLoader over ready-made batches of rows."""
+def loader(dataset: Any, batches: Sampler[list[int]] | list[list[int]], workers: int, pin: bool) -> DataLoader:
+    """A DataLoader over ready-made batches of rows of a `StayDataset`, or of one whose batches are weighted."""
     return DataLoader(
         dataset,
         sampler=batches,

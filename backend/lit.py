@@ -99,7 +99,10 @@ class SeqSetVAEModule(L.LightningModule):
         return (p for p in self.net.encoder.parameters() if p.requires_grad)
 
     def objective(self, batch: Batch, encoded: Encoded) -> tuple[Tensor, Tensor, Tensor]:
-        """(loss, values of `scalars` detached, outcome logits [P]) for sampled or mean latents."""
+        """(loss, values of `scalars` detached, outcome logits [P]) for sampled or mean latents.
+
+        The loss weights the batch by its shares of the epoch; among the values is the batch's own, comparable with any other.
+        """
         config = self.config.loss
         state = self.net.states(encoded.z, batch) if self.uses_sequence else encoded.z
         zero = encoded.z.new_zeros(())
@@ -110,9 +113,10 @@ class SeqSetVAEModule(L.LightningModule):
         prediction = outcome_loss(logit, batch.label, config, self.positive_weight) if self.uses_classifier else zero
         bound = recon + self.beta * kl
         w_recon, w_prediction, penalty = self._weights(zero)
-        loss = w_recon * bound + w_prediction * prediction + penalty
+        own, sets, labels = w_recon * bound + w_prediction * prediction + penalty, batch.share_of_sets, batch.share_of_labels
+        loss = own if sets == labels == 1 else w_recon * bound * sets + w_prediction * prediction * labels + penalty
         raw = kl_SD.detach().sum(dim=1).mean()
-        values = dict(zip(STEP_SCALARS, (loss, recon, raw, kl, prediction, -(recon + raw), w_recon, w_prediction), strict=True))
+        values = dict(zip(STEP_SCALARS, (own, recon, raw, kl, prediction, -(recon + raw), w_recon, w_prediction), strict=True))
         return loss, torch.stack([values[name].detach().float() for name in self.scalars]), logit
 
     @property

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from backend.batches import StayDataset
+from backend.token_batches import packing_of
 from shared.config import TrainConfig
 
 LEAST_VALIDATION_STAYS = 256
@@ -18,6 +19,10 @@ class Position:
     step: int = 0
     batches: int = 0
     batch_size: int = 1
+    batch_events: int | None = None
+    """Most events of a batch, where that and not a number of stays made it."""
+    per_epoch: int | None = None
+    """Batches in an epoch, where that is known."""
 
     def batches_of(self, batch_size: int, stays: int) -> int:
         """The place in batches of another size. Rounded up: no stay is seen twice in an epoch, some may be left out once."""
@@ -25,6 +30,17 @@ class Position:
             return self.batches
         epochs, inside = divmod(self.batches, max(-(-stays // self.batch_size), 1))
         return epochs * max(-(-stays // batch_size), 1) + -(-inside * self.batch_size // batch_size)
+
+    def batches_in(self, per_epoch: int, batch_events: int | None, stays: int) -> int:
+        """The place in an epoch that is cut otherwise, by events: the same share of it, rounded up.
+
+        The stays of that one epoch are others than were due: some come twice, as many are left out.
+        """
+        own = self.per_epoch or max(-(-stays // self.batch_size), 1)
+        if (own, self.batch_events) == (per_epoch, batch_events):
+            return self.batches
+        epochs, inside = divmod(self.batches, own)
+        return epochs * per_epoch + -(-inside * per_epoch // own)
 
 
 @dataclass(frozen=True)
@@ -44,6 +60,8 @@ class Plan:
     eval_batch_size: int
     workers: int
     pin_memory: bool = field(default=False)
+    batch_events: int | None = field(default=None)
+    """Most events in a batch of one device, where that makes batches and not `batch_size`."""
 
     @classmethod
     def of(cls, config: TrainConfig, train_set: StayDataset, accelerator: str, start: Position | None = None) -> "Plan":
@@ -51,9 +69,13 @@ class Plan:
         start = start or Position()
         accumulation = config.optim.gradient_accumulation_steps
         size = config.data.batch_size * config.trainer.devices
-        per_epoch = max(-(-len(train_set) // size), 1)
+        packing, stays = packing_of(train_set, config), len(train_set)
+        per_epoch = max(-(-stays // size), 1) if packing is None else packing.batches // config.trainer.devices
         batches = per_epoch * config.trainer.max_epochs
-        done = min(start.batches_of(size, len(train_set)), batches)
+        events = config.data.batch_events
+        by_stays = packing is None and start.batch_events is None
+        place = start.batches_of(size, stays) if by_stays else start.batches_in(per_epoch, events, stays)
+        done = min(place, batches)
         left = -(-batches // accumulation) - done // accumulation if done < batches else 0
         total = start.step + left
         every = max(round(config.trainer.val_check_interval * per_epoch / accumulation), 1) * accumulation
@@ -70,6 +92,7 @@ class Plan:
             eval_batch_size=max(config.data.batch_size, 32),
             workers=workers_of(config, accelerator),
             pin_memory=accelerator == "gpu" and pin is not False,
+            batch_events=events,
         )
 
     def batches_at(self, step: int) -> int:

@@ -16,13 +16,14 @@ import lightning as L
 import numpy as np
 import torch
 
-from backend.batches import StayDataset, StaySampler, fixed_batches, loader
+from backend.batches import StayDataset, fixed_batches, loader
 from backend.build import build_module, build_trainer
 from backend.plan import Plan, validation_rows
 from backend.probe import evaluating
 from backend.progress import Progress
 from backend.recorder import RunRecorder
 from backend.store import PreparedDataset
+from backend.token_batches import events_of, stream
 from backend.train import Job, callbacks
 from shared.config import TrainConfig, build_config
 from shared.errors import InputError
@@ -81,10 +82,10 @@ def rehearse(config: TrainConfig, data: PreparedDataset, accelerator: str) -> Me
         try:
             trainer = _fit(job, batches, clock)
         except torch.OutOfMemoryError as error:
-            size = config.data.batch_size
+            option = "data.batch_size" if config.data.batch_events is None else "data.batch_events"
             raise InputError(
-                f"the largest {size} stays of the training split do not fit into memory ({str(error).splitlines()[0]}); lower "
-                "data.batch_size and raise optim.gradient_accumulation_steps, or lower data.max_sequence_length"
+                f"the largest {len(batches[0])} stays of the training split do not fit into memory ({str(error).splitlines()[0]}); "
+                f"lower {option} and raise optim.gradient_accumulation_steps, or lower data.max_sequence_length"
             ) from error
         stay_s = _validation_seconds(job)
         return _read(job, trainer, clock, batches[0], stay_s)
@@ -108,10 +109,12 @@ def temporary_run(config: TrainConfig) -> Iterator[RunRecorder]:
 
 def first_batches(train_set: StayDataset, plan: Plan, config: TrainConfig) -> list[list[int]]:
     """A step of the stays with the most events, then what training would begin with."""
-    size = config.data.batch_size
-    events = train_set.data.stays["event_count"].to_numpy()[train_set.rows]
-    largest = train_set.rows[np.argsort(-events, kind="stable")[:size]].tolist()
-    sampler = iter(StaySampler(train_set.rows, size, 1 + MOST_STEPS * plan.accumulation, config.trainer.seed))
+    budget = config.data.batch_events
+    events = events_of(train_set)
+    order = np.argsort(-events, kind="stable")
+    size = config.data.batch_size if budget is None else max(int(np.searchsorted(np.cumsum(events[order]), budget, "right")), 1)
+    largest = train_set.rows[order[:size]].tolist()
+    sampler = iter(stream(train_set, config, 1 + MOST_STEPS * plan.accumulation)[1])
     rest = [next(sampler) for _ in range((MOST_STEPS - 1) * plan.accumulation)]
     return [largest] * plan.accumulation + rest
 

@@ -40,7 +40,8 @@ class Resume:
         if self.checkpoint is None:
             return Position()
         kept = self.checkpoint["seqsetvae"]
-        return Position(self.checkpoint["global_step"], kept["batches"], kept["batch_size"])
+        cut = kept.get("batch_events"), kept.get("batches_per_epoch")  # checkpoints from before they were have fixed stays
+        return Position(self.checkpoint["global_step"], kept["batches"], kept["batch_size"], *cut)
 
     def config(self) -> TrainConfig:
         """The run's own configuration."""

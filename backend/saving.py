@@ -55,6 +55,8 @@ class Saving(L.Callback):
             "epoch": self.plan.epoch_at(step),
             "batches": self.plan.batches_at(step),
             "batch_size": self.plan.batch_size,
+            "batch_events": self.plan.batch_events,
+            "batches_per_epoch": self.plan.batches_per_epoch,
             "settled": step == self._settled_step,
             "steered": pl_module.steered if isinstance(pl_module, SeqSetVAEModule) else {},
         }

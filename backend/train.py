@@ -15,7 +15,7 @@ from pathlib import Path
 import lightning as L
 import torch
 
-from backend.batches import StayDataset, StaySampler, fixed_batches, loader
+from backend.batches import StayDataset, fixed_batches, loader
 from backend.build import accelerator_of, build_module, build_trainer, device_name, load_weights, precision_of
 from backend.callbacks import Patience, StepLog, StepSeed
 from backend.checkpoints import CheckpointWriter
@@ -36,6 +36,7 @@ from backend.remedies import check_remedies, remedy
 from backend.resume import Resume, open_resume
 from backend.saving import Saving
 from backend.stopping import stop_signals
+from backend.token_batches import stream
 from shared.collapse import COLLAPSES
 from shared.config import TrainConfig
 from shared.errors import InputError
@@ -130,7 +131,14 @@ def announce(job: Job, fresh: list[str]) -> None:
     print(f"{doing} {job.recorder.layout.root} on {info.device}, {info.parameters or 0:,} parameters", flush=True)
     if fresh:
         print(f"--init_from: {len(fresh)} tensors start fresh: {', '.join(fresh[:5])}{' ...' if len(fresh) > 5 else ''}")
-    if resume is not None and resume.checkpoint is not None and resume.position.batch_size != job.plan.batch_size:
+    if resume is None or resume.checkpoint is None:
+        return
+    if resume.position.batch_events != job.plan.batch_events:
+        was, now_of = (
+            f"{n:,} events" if n else "a number of stays" for n in (resume.position.batch_events, job.plan.batch_events)
+        )
+        print(f"batches of {was} are now of {now_of}; goes on at the same share of the epoch")
+    elif job.plan.batch_events is None and resume.position.batch_size != job.plan.batch_size:
         print(
             f"batch size changed from {resume.position.batch_size} to {job.plan.batch_size} stays; goes on at the next whole batch"
         )
@@ -164,13 +172,10 @@ def fit(job: Job) -> None:
 def loaders(job: Job) -> tuple[torch.utils.data.DataLoader, torch.utils.data.DataLoader]:
     """The rest of the stream of training batches, and the fixed part of the validation split."""
     config, plan = job.config, job.plan
-    sampler = StaySampler(
-        job.train_set.rows, config.data.batch_size, plan.epochs, config.trainer.seed,
-        rank=int(os.environ.get("LOCAL_RANK", "0")), world_size=config.trainer.devices,
-    )  # fmt: skip
+    train_set, sampler = stream(job.train_set, config, plan.epochs, rank=int(os.environ.get("LOCAL_RANK", "0")))
     sampler.first_batch = plan.start_batch
     part = fixed_batches(validation_rows(job.valid_set, config), plan.eval_batch_size)
-    return loader(job.train_set, sampler, plan.workers, plan.pin_memory), loader(job.valid_set, part, 0, plan.pin_memory)
+    return loader(train_set, sampler, plan.workers, plan.pin_memory), loader(job.valid_set, part, 0, plan.pin_memory)
 
 
 def callbacks(job: Job) -> list[L.Callback]:

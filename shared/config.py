@@ -30,6 +30,12 @@ class DataConfig(Group):
     label_path: str | None = Field(default=None, description="older layout: oc.csv (default: beside patient_ehr)")
     label: str = Field(default="in_hospital_mortality", description="outcome column to predict")
     batch_size: int = Field(default=4, ge=1, description="stays per batch")
+    batch_events: int | None = Field(
+        default=None,
+        ge=1,
+        description="in place of batch_size: most measurements per batch, of stays of like length, so that little is padded and "
+        "every step costs the same; a batch counts by its share of the epoch's sets ('none': batch_size stays)",
+    )
     max_sequence_length: int | None = Field(default=1000, ge=1, description="most recent sets kept per stay ('none': all)")
     num_workers: int | None = Field(default=None, ge=0, description="loader processes ('none': 8, at most cores - 1; 0 on CPU)")
     pin_memory: bool | None = Field(default=None, description="page-locked batches, with a GPU only ('none': on)")

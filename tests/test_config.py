@@ -13,7 +13,7 @@ OLDER_TRAINER = """batch_size num_workers pin_memory gradient_accumulation_steps
     data_dir params_map_path label_path output_dir log_dir verbose"""
 
 FROZEN = {
-    "data": """data_dir params_map_path label_path label batch_size max_sequence_length num_workers pin_memory
+    "data": """data_dir params_map_path label_path label batch_size batch_events max_sequence_length num_workers pin_memory
         persistent_workers use_dynamic_padding""",
     "model": """latent_dim levels width embedding_dim set_attention inducing_points set_heads transformer_layers
         transformer_heads dropout decoder decoder_input classifier_measurements""",
