@@ -110,8 +110,10 @@ def address_of(access: auth.Access, host: str, port: int) -> str:
 def load(front: Front, runs: Path, options: dict[str, Any]) -> Loaded:
     """The application. Importing it takes a second, so that stands here and not above; the runs are read from half of it on."""
     from dashboard.read_ahead import ReadAhead
+    from dashboard.resources import few_heaps
     from dashboard.service import Options, Service, install
 
+    few_heaps()
     service = Service(runs, Options(**options))
     front.reads_ahead(ReadAhead(service.store))
     install(service)

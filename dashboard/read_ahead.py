@@ -1,8 +1,7 @@
 """The runs that a page will show are read while the browser still fetches the page's first scripts."""
 
-from concurrent.futures import ThreadPoolExecutor
-
 from dashboard.compare.view import MOST_RUNS
+from dashboard.resources import full_pool
 from dashboard.runs.loading import Store
 
 READERS = 4
@@ -13,7 +12,7 @@ class ReadAhead:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._pool = ThreadPoolExecutor(READERS, thread_name_prefix="read-ahead")
+        self._pool = full_pool(READERS, "read-ahead")
 
     def __call__(self, names: list[str]) -> None:
         """Begin to read the runs of these names; those that are none cost nothing."""

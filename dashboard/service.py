@@ -17,6 +17,7 @@ from dashboard.notify.watch import Bell
 from dashboard.outlive import Outlive, restarted
 from dashboard.overview.rows import Rows
 from dashboard.overview.summaries import Summaries
+from dashboard.resources import WORKERS, full_pool, give_back
 from dashboard.runs.colours import Colours
 from dashboard.runs.loading import Store, folder_token
 from dashboard.runs.watch import LIST, Revisions, Watcher, check_silent_changes
@@ -99,17 +100,21 @@ class Service:
     @asynccontextmanager
     async def lifespan(self, _app: object) -> AsyncIterator[None]:
         """Watch while the server serves."""
-        self.revisions.attach(asyncio.get_running_loop())
+        loop = asyncio.get_running_loop()
+        loop.set_default_executor(full_pool(WORKERS, "server"))
+        self.revisions.attach(loop)
         self.bell.start()
         checks = asyncio.create_task(self._watch())
         queue = asyncio.create_task(restarted("the queue of jobs", lambda: self.jobs.run(self.revisions)))
+        returning = asyncio.create_task(give_back())
         try:
             yield
         finally:
             self.revisions.close()
             checks.cancel()
             queue.cancel()
-            await asyncio.gather(checks, queue, return_exceptions=True)
+            returning.cancel()
+            await asyncio.gather(checks, queue, returning, return_exceptions=True)
             await asyncio.to_thread(self.work.stop)
             await asyncio.to_thread(self.watcher.stop)
             await asyncio.to_thread(self.bell.stop)
