@@ -6,15 +6,12 @@ as `diagnose` does, as far as scalars allow. Import again to bring a run up to d
 """
 
 import argparse
-import contextlib
 import re
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import DownloadColumn, TimeRemainingColumn
 
 from backend.diagnose import given_tags
 from backend.folders import interrupted_by_terminate
@@ -22,6 +19,7 @@ from backend.tensorboard_follow import follow
 from backend.tensorboard_logs import LogReader, log_folders
 from backend.tensorboard_run import LogImport
 from backend.tensorboard_tags import NAMES
+from backend.terminal import progress_bar
 from shared.errors import InputError
 from shared.layout import RunLayout
 from shared.reader import read_record
@@ -132,8 +130,9 @@ def import_log(found: Found, args: argparse.Namespace) -> LogImport:
     layout = RunLayout(args.output_dir / found.name)
     before = known_import(layout, found.folder)
     made = LogImport(LogReader(found.folder, found.beside), layout, given_tags(args.tag), args.kl_mean_over)
-    with progress_bar(found.name, made.reader.size()) as bar:
-        made.reader.read(lambda count: bar.advance(bar.task_ids[0], count))
+    with progress_bar(DownloadColumn(), TimeRemainingColumn()) as bar:
+        reading = bar.add_task(found.name, total=made.reader.size())
+        made.reader.read(lambda count: bar.advance(reading, count))
         made.reader.check()
         if not made.reader.log.scalars:
             raise InputError(f"{found.folder}: holds no scalars; only scalars become curves of a run")
@@ -182,15 +181,3 @@ def say(made: LogImport, what: str) -> None:
     print(f"{made.layout.root}: {what}, {len(log.scalars)} tags to step {log.last_step:,}; {verdict.severity}: {verdict.title}")
     for note in log.notes:
         print(f"  {note}", file=sys.stderr)
-
-
-@contextlib.contextmanager
-def progress_bar(name: str, size: int) -> Iterator[Progress]:
-    """Bytes read of one log, on a terminal."""
-    shown = Progress(
-        TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn(), console=Console(stderr=True),
-        transient=True, disable=not sys.stderr.isatty(),
-    )  # fmt: skip
-    with shown as bar:
-        bar.add_task(name, total=size)
-        yield bar

@@ -7,22 +7,20 @@ Reconstruction pages then show the checkpoint beside those of training.
 
 import argparse
 import contextlib
-import sys
 import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import Progress, TimeElapsedColumn
 
 from backend.batches import StayDataset
 from backend.evaluate import data_of
 from backend.probe import StayProbe
 from backend.probe_sample import SampleSize
 from backend.snapshots import ProbeResult, write_frame
+from backend.terminal import progress_bar
 from backend.umap_run import library
 from shared.config import build_config
 from shared.dataset import SPLITS
@@ -163,8 +161,10 @@ def laid_out(layout: RunLayout, stem: str) -> Frame | str:
 
     target = layout.umap("latents", stem)
     try:
-        with progress_bar() as told:
-            make_frames({OF_CHECKPOINT: layout.analysed("latents", stem)}, "latents", target, OF_CHECKPOINT, library(), told)
+        with progress_bar(TimeElapsedColumn()) as bar:
+            make_frames(
+                {OF_CHECKPOINT: layout.analysed("latents", stem)}, "latents", target, OF_CHECKPOINT, library(), Bar(bar)
+            )
         embedding = read_embedding(target)
     except InputError as error:
         return str(error)
@@ -182,14 +182,3 @@ class Bar:
     def __call__(self, phase: str, share: float) -> None:
         """`share` of all that is to be done."""
         self._bar.update(self._task, completed=share, description=f"UMAP: {phase.partition(',')[0]}")
-
-
-@contextlib.contextmanager
-def progress_bar() -> Iterator[Bar]:
-    """On a terminal; nothing elsewhere."""
-    shown = Progress(
-        TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), console=Console(stderr=True), transient=True,
-        disable=not sys.stderr.isatty(),
-    )  # fmt: skip
-    with shown as bar:
-        yield Bar(bar)

@@ -12,12 +12,13 @@ from torch.utils.data import DataLoader, TensorDataset
 from dashboard.charts import Look
 from dashboard.checkpoints.charts import change_figure, layers_of_distances, layers_of_norms, modules, norm_figure
 from dashboard.checkpoints.frames import difference_frame, tensor_frame
-from dashboard.checkpoints.hash import Hash, check, unchecked
+from dashboard.checkpoints.hash import Check, Hash, check, unchecked
 from dashboard.checkpoints.inside import Place, Shelf, place_of
-from dashboard.checkpoints.listing import Fault, list_folder
+from dashboard.checkpoints.listing import Checkpoint, Fault, list_folder
 from dashboard.checkpoints.values import compare, measure
-from dashboard.checkpoints.widgets import checkpoint_table, empty, groups, size
+from dashboard.checkpoints.widgets import checkpoint_table, empty, groups
 from dashboard.checkpoints.work import CheckpointWork, Lane
+from dashboard.formats import size
 from shared.errors import InputError
 from shared.layout import RunLayout
 from shared.reader import read_status
@@ -264,11 +265,29 @@ def test_a_file_replaced_before_its_hash_is_read_is_not_judged(tmp_path: Path) -
 
 
 def test_sizes_as_people_read_them() -> None:
-    assert [size(value) for value in (None, 5, 999, 1_000, 2_638_105, 3e9)] == [
+    assert [size(value) for value in (None, 5, 999, 1_000, 2_638_105, 3e9, 4.2e12)] == [
         "–",
-        "5 bytes",
-        "999 bytes",
+        "5 B",
+        "999 B",
         "1 kB",
         "2.64 MB",
         "3 GB",
+        "4.2 TB",
     ]
+    assert "<span>4.2 TB</span>" in checkpoint_table(
+        [
+            Checkpoint(
+                name="last.ckpt",
+                kind="last",
+                path=Path("last.ckpt"),
+                identity=(1, 2, 4_200_000_000_000, 3),
+                at=None,
+                sidecar=None,
+                fault=None,
+                problem="",
+            )
+        ],
+        {"last.ckpt": Check(Hash.UNCHECKED, "")},
+        {},
+        {"run": "a"},
+    )

@@ -23,10 +23,11 @@ from dashboard.checkpoints.view import (
     source,
     work,
 )
-from dashboard.checkpoints.widgets import checkpoint_table, details_card, empty, leftovers, plural, size, warnings
+from dashboard.checkpoints.widgets import checkpoint_table, details_card, empty, leftovers, plural, warnings
 from dashboard.checkpoints.work import KEY
 from dashboard.choosing import choose_run
 from dashboard.components import listen
+from dashboard.formats import size
 from dashboard.landing import gone, landing
 from dashboard.service import service
 from dashboard.widgets import banner, el

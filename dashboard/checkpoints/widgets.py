@@ -8,7 +8,7 @@ from dashboard.checkpoints.hash import Check, Hash
 from dashboard.checkpoints.inside import PARTS, Inside
 from dashboard.checkpoints.listing import KINDS, Checkpoint, Leftover
 from dashboard.checkpoints.values import Difference
-from dashboard.formats import DASH, count, duration, moment, number
+from dashboard.formats import DASH, count, duration, moment, number, size
 from dashboard.widgets import Html, banner, el, imported, is_imported, join
 from shared.metrics import VALIDATION
 from shared.reader import Health, RunStatus
@@ -29,17 +29,6 @@ IN_LIST = ("auroc", "auprc", "elbo", "loss")
 HEADS = ("Checkpoint", "Step", "Epoch", "Validation", "Size", "Saved", "Hash", "Difference")
 GROUP_WORDS = {"data": "Data", "model": "Model", "loss": "Loss", "optim": "Optimizer", "trainer": "Trainer", "monitor": "Monitor",
                "output": "Output"}  # fmt: skip
-
-
-def size(number_of_bytes: float | None) -> str:
-    """Bytes in decimal units, three significant digits."""
-    if number_of_bytes is None:
-        return DASH
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if number_of_bytes < 999.5 or unit == "GB":
-            return f"{number_of_bytes:,.0f} {unit}" if unit == "bytes" else f"{number_of_bytes:,.3g} {unit}"
-        number_of_bytes /= 1000
-    return DASH
 
 
 def age(at: datetime | None) -> Html:
