@@ -19,11 +19,11 @@ from dashboard.formats import duration, number, rate
 from dashboard.landing import gone
 from dashboard.live import panels
 from dashboard.live.header import head_token, header, numbers
-from dashboard.live.panels import DECODER, LOSSES, OUTCOME, PACE, POSTERIOR
 from dashboard.runs.loading import Snapshot, Store
 from dashboard.widgets import el, plain, state_banner
 from shared.collapse import Verdict
 from shared.decimate import decimate
+from shared.panels import DECODER, LOSSES, OUTCOME, PACE, POSTERIOR
 from shared.schema import Event, RunState
 from shared.verdicts import verdict_data
 from shared.writer import JsonlWriter
@@ -232,3 +232,7 @@ def test_nothing_of_torch_is_imported() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_figures_of_live_pass_on_nothing_that_lives_elsewhere() -> None:
+    assert {"series", "latest", "CATALOGUE", "POSTERIOR"}.isdisjoint(vars(panels))

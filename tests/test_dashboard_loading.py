@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dashboard.live.panels import latest, series
 from dashboard.overview.summaries import Summaries
 from dashboard.runs import curves, loading, runlog
 from dashboard.runs.loading import Store, resolve_run
@@ -30,7 +29,7 @@ def store(tmp_path: Path) -> Store:
 
 def steps_of(snapshot: Snapshot) -> np.ndarray:
     """Steps at which the loss was logged, be it as NaN."""
-    return series(snapshot, "training", "loss")[0]
+    return snapshot.series("training", "loss")[0]
 
 
 def test_rows_arrive_as_they_are_written(tmp_path: Path, store: Store) -> None:
@@ -42,8 +41,8 @@ def test_rows_arrive_as_they_are_written(tmp_path: Path, store: Store) -> None:
     assert first is not None and second is not None
     assert steps_of(first).tolist() == list(range(1, 11)), "an older snapshot must not change"
     assert steps_of(second).tolist() == list(range(1, 12))
-    assert latest(second, "training", "loss") == 3.5
-    assert series(second, "training", "new_metric")[0].tolist() == [11]
+    assert second.latest("training", "loss") == 3.5
+    assert second.series("training", "new_metric")[0].tolist() == [11]
 
 
 def test_same_revision_reads_nothing(tmp_path: Path) -> None:
@@ -98,10 +97,10 @@ def test_not_finite_is_a_gap_and_not_measured_is_not(tmp_path: Path, store: Stor
     )
     snapshot = store.snapshot("a")
     assert snapshot is not None
-    steps, loss = series(snapshot, "training", "loss")
+    steps, loss = snapshot.series("training", "loss")
     assert steps.tolist() == [1, 2, 3] and np.isnan(loss[1])
-    assert series(snapshot, "training", "active_units")[0].tolist() == [2]
-    assert latest(snapshot, "training", "loss") == 2.0
+    assert snapshot.series("training", "active_units")[0].tolist() == [2]
+    assert snapshot.latest("training", "loss") == 2.0
 
 
 def test_of_a_hundred_thousand_steps_only_new_ones_are_read(
@@ -291,5 +290,5 @@ def test_unreadable_file_and_odd_columns_do_not_break_a_page(tmp_path: Path, sto
     snapshot = store.snapshot("a")
     assert snapshot is not None
     assert snapshot.problems == ["evaluations.jsonl: Is a directory"]
-    assert latest(snapshot, "training", "loss") == 1.0 and latest(snapshot, "training", "per_dim") is None
+    assert snapshot.latest("training", "loss") == 1.0 and snapshot.latest("training", "per_dim") is None
     assert "Is a directory" in str(Summaries(tmp_path).all()[0].status.reason)

@@ -18,10 +18,11 @@ from dashboard.charts import Look
 from dashboard.live import dimensions, panels, windows
 from dashboard.live.axes import axis_of
 from dashboard.live.cards import SECTIONS, cards, others, split
-from dashboard.live.panels import POSTERIOR, View
+from dashboard.live.panels import View
 from dashboard.runs import curves
 from dashboard.runs.loading import Snapshot, Store
 from dashboard.runs.verdicts import remedies
+from shared.panels import POSTERIOR
 from shared.schema import RunState
 from shared.writer import encode_line
 from tests.plotted import plotted

@@ -15,7 +15,6 @@ from dashboard.compare.choice import load
 from dashboard.compare.export import stream
 from dashboard.live import panels
 from dashboard.live.header import header
-from dashboard.live.panels import DECODER, POSTERIOR
 from dashboard.overview.summaries import Summaries
 from dashboard.runs.colours import Colours
 from dashboard.runs.loading import RunLog, Store
@@ -23,6 +22,7 @@ from dashboard.widgets import event_table
 from shared.collapse import PRESETS, Verdict
 from shared.config import build_config
 from shared.layout import RunLayout
+from shared.panels import DECODER, POSTERIOR
 from shared.reader import JsonlTail, read_record
 from shared.schema import RunInfo, RunState
 from shared.verdicts import diagnose_run, limits_of, replay_run, unwatched, verdict_data, verdict_of

@@ -11,7 +11,7 @@ from dashboard.compare.relations import Axis, option_axes, outcome_axis, paralle
 from dashboard.compare.view import Ref, View
 from dashboard.compare.words import lacking, names_text
 from dashboard.formats import number
-from dashboard.live.panels import CATALOGUE, latest
+from shared.panels import CATALOGUE
 
 ACTIVE = "probe.active_units"
 WAYS = {"higher": "Higher is better.", "lower": "Lower is better."}
@@ -35,7 +35,7 @@ def chart(groups: Sequence[Group], ref: Ref, view: View, look: Look) -> Made:
     placed = [group for group in groups if len(left_out(group.members, view.x)) < len(group.members)]
     note = lacking(placed, found)
     if not note and len(groups) == 1 and len(groups[0].members) == 1:
-        value = latest(groups[0].members[0].snapshot, *ref)
+        value = groups[0].members[0].snapshot.latest(*ref)
         note = f"{number(value)} {info.unit}" if value is not None else ""
     guide = " ".join(part for part in (info.help, WAYS.get(BETTER.get(ref[1], ""), "")) if part)
     return Made(title(ref), guide, note, overlay(found, ref, view, look, raw))

@@ -9,7 +9,7 @@ import streamlit as st
 from dashboard.compare.filter import HELP
 from dashboard.compare.outcomes import FIGURES, title
 from dashboard.compare.view import SETS, View, ref_text
-from dashboard.live.panels import CATALOGUE
+from shared.panels import CATALOGUE
 
 LAST = "last comparison"
 OWN = "own"

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from dashboard.compare.view import Alignment, Grouping, Ref, View
-from dashboard.live.panels import series
 from dashboard.runs.colours import RunStyle
 from dashboard.runs.loading import Snapshot
 from shared.decimate import decimate
@@ -78,13 +77,13 @@ def clock(snapshot: Snapshot, alignment: Alignment) -> Clock | str:
         first = onset(snapshot)
         return "no alarm or warning" if first is None else lambda steps: steps - first
     if alignment == "epoch":
-        return _interpolated(*series(snapshot, "training", "epoch")) or "no epochs in its log"
+        return _interpolated(*snapshot.series("training", "epoch")) or "no epochs in its log"
     return _interpolated(*elapsed(snapshot)) or "no times in its log"
 
 
 def elapsed(snapshot: Snapshot) -> tuple[np.ndarray, np.ndarray]:
     """Steps and seconds since the first step: by the clock, pauses included, or where the log has none, the sum of step times."""
-    steps, times = series(snapshot, "training", "time")
+    steps, times = snapshot.series("training", "time")
     if np.isfinite(times).any():
         return steps, times - times[np.isfinite(times)][0]
     steps, seconds = unbiased(snapshot, ("training", "step_s"))
@@ -104,12 +103,12 @@ def elapsed(snapshot: Snapshot) -> tuple[np.ndarray, np.ndarray]:
 def unbiased(snapshot: Snapshot, ref: Ref) -> tuple[np.ndarray, np.ndarray]:
     """A curve to reckon with: all values, or the means of short stretches where memory holds only smallest and largest values."""
     found = snapshot.training.get(ref[1]) if ref[0] == "training" else None
-    return found.means if found is not None and found.width > 0 else series(snapshot, *ref)
+    return found.means if found is not None and found.width > 0 else snapshot.series(*ref)
 
 
 def has_clock_times(snapshot: Snapshot) -> bool:
     """Whether the log tells the time of each step."""
-    return bool(len(series(snapshot, "training", "time")[0]))
+    return bool(len(snapshot.series("training", "time")[0]))
 
 
 def _interpolated(steps: np.ndarray, places: np.ndarray) -> Clock | None:
@@ -134,7 +133,7 @@ def curve(run: Drawn, ref: Ref, view: View, points: int) -> tuple[np.ndarray, np
     """Where a metric of one run is drawn; empty where it was not measured, or the run has no place on the axis."""
 
     def make() -> tuple[np.ndarray, np.ndarray]:
-        reckoned = unbiased(run.snapshot, ref) if view.smooth else series(run.snapshot, *ref)
+        reckoned = unbiased(run.snapshot, ref) if view.smooth else run.snapshot.series(*ref)
         return decimate(*_placed(run, view, *reckoned), points)
 
     return run.snapshot.once(("compare", ref, view.x, view.smooth, points), make)

@@ -9,9 +9,9 @@ from dashboard import charts
 from dashboard.charts import COLOURS, Figure, Look, beyond, layout, packed, y_axis
 from dashboard.compare.curves import Line
 from dashboard.compare.view import Ref, View
-from dashboard.live.panels import CATALOGUE
 from dashboard.runs.colours import DASHES, RunStyle
 from shared.drawing import POINTS_WITH_MARKERS, is_log
+from shared.panels import CATALOGUE
 
 FEW = 8
 """Up to so many lines, the hover names all of them; beyond, the nearest."""

@@ -8,8 +8,8 @@ import numpy as np
 
 from dashboard.compare.curves import Drawn
 from dashboard.compare.view import Ref, ref_text
-from dashboard.live.panels import CATALOGUE, LABELS, latest, series
 from dashboard.runs.loading import Snapshot
+from shared.panels import CATALOGUE, LABELS
 
 Direction = Literal["higher", "lower"]
 BETTER: dict[str, Direction] = {
@@ -37,8 +37,8 @@ def result(snapshot: Snapshot, ref: Ref) -> Result:
 
 
 def _result(snapshot: Snapshot, ref: Ref) -> Result:
-    final = latest(snapshot, *ref)
-    steps, values = series(snapshot, *ref)
+    final = snapshot.latest(*ref)
+    steps, values = snapshot.series(*ref)
     way = BETTER.get(ref[1])
     if way is None or not np.isfinite(values).any():
         return Result(final)

@@ -10,8 +10,8 @@ import streamlit as st
 from dashboard.compare.curves import Group
 from dashboard.compare.outcomes import title
 from dashboard.compare.view import Ref
-from dashboard.live.panels import CATALOGUE
 from dashboard.runs.colours import RunStyle
+from shared.panels import CATALOGUE
 
 LINE = "Line"
 DASHES = {"dash": "7 4", "dot": "2 3", "dashdot": "8 3 2 3"}

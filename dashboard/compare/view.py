@@ -6,7 +6,7 @@ from typing import Any, Literal, Self, get_args
 from urllib.parse import urlencode
 
 from dashboard.charts import Role, Scale
-from dashboard.live.panels import CATALOGUE
+from shared.panels import CATALOGUE
 
 Tab = Literal["curves", "config", "table", "relations", "export"]
 Alignment = Literal["step", "epoch", "time", "onset"]

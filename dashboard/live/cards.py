@@ -7,11 +7,11 @@ from urllib.parse import urlencode
 from dashboard.charts import Look, to_json
 from dashboard.formats import number
 from dashboard.live.dimensions import dimension_card
-from dashboard.live.panels import DECODER, LABELS, LOSSES, OUTCOME, PACE, POSTERIOR, Panel, View, figure, latest
+from dashboard.live.panels import View, figure
 from dashboard.live.windows import PATH
 from dashboard.runs.snapshot import Snapshot
 from shared.metrics import TRAINING
-from shared.panels import WEIGHTS
+from shared.panels import DECODER, LABELS, LOSSES, OUTCOME, PACE, POSTERIOR, WEIGHTS, Panel
 from shared.reader import Health
 
 ALIVE = (Health.CREATED, Health.RUNNING)
@@ -77,7 +77,7 @@ def cards(snapshot: Snapshot, section: Section, look: Look, view: View) -> list[
 def card(snapshot: Snapshot, panel: Panel, look: Look, view: View) -> dict[str, Any]:
     """One chart with its title, newest value and reading guide."""
     role = panel.sources[-1]
-    value = latest(snapshot, role, panel.metric)
+    value = snapshot.latest(role, panel.metric)
     return {
         "key": panel.metric,
         "title": panel.info.label,

@@ -3,7 +3,6 @@
 import hashlib
 
 from dashboard.formats import DASH, count, duration, moment, number, rate
-from dashboard.live.panels import latest
 from dashboard.runs.loading import Snapshot
 from dashboard.widgets import Html, badge, banner, el, join, progress, state_banner, verdict_banner
 from shared.reader import Health, RunStatus
@@ -32,11 +31,11 @@ def _numbers(snapshot: Snapshot) -> dict[str, str]:
         "epoch": f"{beat.epoch:.2f}" if beat else DASH,
         "rate": rate(beat.steps_per_s) if beat and running else DASH,
         "eta": duration(beat.eta_s) if beat and running else DASH,
-        "loss": number(latest(snapshot, "training", "loss")),
-        "kl": number(latest(snapshot, "training", "kl")),
-        "active": count(latest(snapshot, "probe", "active_units")),
+        "loss": number(snapshot.latest("training", "loss")),
+        "kl": number(snapshot.latest("training", "kl")),
+        "active": count(snapshot.latest("probe", "active_units")),
         "load": _load(beat.load) if beat and beat.load and running else "",
-        "auroc": number(latest(snapshot, "validation", "auroc"), 3),
+        "auroc": number(snapshot.latest("validation", "auroc"), 3),
         "progress": f"{min(step / planned, 1):.2%}" if planned else "0%",
     }
 
@@ -92,8 +91,8 @@ def header(snapshot: Snapshot) -> Html:
 
 
 def _units(snapshot: Snapshot) -> dict[str, str]:
-    planned, dims = _planned(snapshot), latest(snapshot, "probe", "latent_dims")
-    kl = latest(snapshot, "training", "kl")
+    planned, dims = _planned(snapshot), snapshot.latest("probe", "latent_dims")
+    kl = snapshot.latest("training", "kl")
     found = {
         "kl": "nats" if kl is not None else "",
         "step": f"of {planned:,}" if planned else "",

@@ -2,44 +2,11 @@
 
 from dataclasses import dataclass, replace
 
-import numpy as np
-
-from dashboard.charts import Curve, Figure, Look, Role, draw
+from dashboard.charts import Curve, Figure, Look, draw
 from dashboard.live.axes import AxisKind, axis_of
 from dashboard.runs.snapshot import Snapshot
 from shared.decimate import smooth
-from shared.panels import (
-    BOTH,
-    CATALOGUE,
-    DECODER,
-    LABELS,
-    LOSS,
-    LOSSES,
-    OUTCOME,
-    PACE,
-    POSTERIOR,
-    Facts,
-    Guides,
-    Panel,
-    content,
-    facts,
-    marks,
-)  # fmt: skip
-
-__all__ = [
-    "BOTH", "CATALOGUE", "DECODER", "LABELS", "LOSS", "LOSSES", "OUTCOME", "PACE", "POSTERIOR", "Facts", "Guides", "Panel", "View",
-    "content", "facts", "figure", "latest", "marks", "series", "smoothed",
-]  # fmt: skip
-
-
-def series(snapshot: Snapshot, role: Role, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Steps and values of one metric. NaN where it was not finite; steps at which it was not measured are left out."""
-    return snapshot.series(role, name)
-
-
-def latest(snapshot: Snapshot, role: Role, name: str) -> float | None:
-    """The newest value of a metric; NaN if it was not finite, None if it was never measured."""
-    return snapshot.latest(role, name)
+from shared.panels import Panel, content
 
 
 @dataclass(frozen=True)
