@@ -4,7 +4,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from dashboard.components import styles
+from dashboard.components import follow_theme, styles
 from dashboard.notify.ui import bell, require_sign_in
 
 HERE = Path(__file__).parent
@@ -32,6 +32,7 @@ pages += [
 page = st.navigation(pages, position="top")
 require_sign_in()
 told_of = bell()
+follow_theme()
 if told_of:
     st.switch_page(HERE / "app_pages" / "live.py", query_params={"run": told_of})
 page.run()

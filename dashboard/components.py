@@ -91,6 +91,13 @@ def chart_grid(key: str, cards: list[dict[str, Any]], columns: int) -> dict[str,
     return component(key=f"charts-{key}", data=[data], on_picked_change=_nothing).picked
 
 
+def follow_theme() -> None:
+    """Mount what reruns the page when the theme that it is shown in is no longer the one that its charts are made for."""
+    component = st.components.v2.component("seqsetvae.theme", js=javascript("theme.js"))
+    with st.container(key="push-theme"):
+        component(key="theme", data={"dark": st.context.theme.type == "dark"}, height=1, on_shown_change=_nothing)
+
+
 def highlighting() -> None:
     """Mount what lets one run stand out in all charts while its entry in a legend (`data-legend`) is pointed at.
 
