@@ -18,6 +18,11 @@ CATALOGUE: dict[Role, dict[str, Metric]] = {"training": TRAINING, "probe": PROBE
 LABELS: dict[Role, str] = {"training": "training", "probe": "probe set", "validation": "validation"}
 
 
+def metric_of(role: Role, name: str) -> Metric:
+    """What is known of a metric; of one that a run logged under a name of its own, the name alone."""
+    return CATALOGUE[role].get(name) or Metric(name, "", "Logged by the run under this name; no more is known of it here.")
+
+
 @dataclass(frozen=True)
 class Facts:
     """What guides depend on."""
@@ -51,8 +56,7 @@ class Panel:
     @property
     def info(self) -> Metric:
         """Label, unit and meaning from the shared catalogue."""
-        known = CATALOGUE[self.sources[0]].get(self.metric)
-        return known or Metric(self.metric, "", "Logged by the run under this name; no more is known of it here.")
+        return metric_of(self.sources[0], self.metric)
 
     @property
     def help(self) -> str:

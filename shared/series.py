@@ -21,6 +21,13 @@ def of_column(steps: np.ndarray, values: np.ndarray | None, nonfinite: Sequence[
     return steps[keep], values[keep]
 
 
+def names_of(rows: Sequence[Mapping[str, Any]]) -> set[str]:
+    """The metrics that evaluations have a value of, be it none that is finite."""
+    return {
+        name for row in rows for name, value in row.items() if isinstance(value, int | float) or name in nonfinite_names(row)
+    }
+
+
 def of_rows(rows: Sequence[Mapping[str, Any]], name: str) -> Series:
     """A metric of evaluations."""
     known = [row for row in rows if isinstance(row.get(name), int | float) or name in nonfinite_names(row)]

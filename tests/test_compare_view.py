@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dashboard.compare.filter import Candidate, matching
-from dashboard.compare.view import SETS, View, parse_ref, ref_text
+from dashboard.compare.view import SETS, Ref, View, parse_ref, ref_text
 from dashboard.overview.rows import flat
 from shared.errors import InputError
 
@@ -23,7 +23,8 @@ texts = st.text(max_size=30)
 views = st.builds(
     View, run=st.lists(texts, max_size=4, unique=True).map(tuple), filter=texts,
     tab=st.sampled_from(["curves", "config", "table", "relations", "export"]),
-    metrics=st.sampled_from([*SETS, "probe.kl", "training.loss,validation.auroc"]), x=st.sampled_from(["step", "epoch", "time", "onset"]),
+    metrics=st.sampled_from([*SETS, "probe.kl", "training.loss,validation.auroc", "training.train/my_metric"]),
+    x=st.sampled_from(["step", "epoch", "time", "onset"]),
     smooth=st.integers(0, 1_000_000), group=st.sampled_from(["off", "minmax", "sd"]), scale=st.sampled_from(["auto", "linear", "log"]),
     across=texts, up=texts,
 )  # fmt: skip
@@ -54,8 +55,14 @@ def test_an_address_says_only_what_was_chosen() -> None:
 
 def test_metrics_by_name() -> None:
     assert all(parse_ref(ref_text(ref)) == ref for refs in SETS.values() for ref in refs)
-    assert parse_ref("training.nothing") is None and parse_ref("kl") is None
+    assert parse_ref("nowhere.loss") is None and parse_ref("training.") is None and parse_ref("kl") is None
     assert View(metrics="probe.kl,nonsense,probe.kl,validation.auroc").refs == (("probe", "kl"), ("validation", "auroc"))
+
+
+@given(st.lists(st.tuples(st.sampled_from(["training", "probe", "validation"]), st.text(min_size=1)), min_size=1, unique=True))
+def test_metrics_that_only_runs_know_stand_in_an_address_whatever_their_names_hold(refs: list[Ref]) -> None:
+    view = View(metrics=",".join(map(ref_text, refs)))
+    assert view.refs == tuple(refs) and View.of(view.params()).refs == view.refs
 
 
 @pytest.mark.parametrize(

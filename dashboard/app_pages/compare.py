@@ -12,6 +12,7 @@ from dashboard.compare.cards import Made, chart, relations, scatter_axes
 from dashboard.compare.choice import Choice, Loaded, choose, listed, load
 from dashboard.compare.config import Difference, differing, groups
 from dashboard.compare.export import PATH as EXPORT
+from dashboard.compare.outcomes import own_metrics
 from dashboard.compare.relations import option_axes
 from dashboard.compare.view import REPORT, View, ref_text
 from dashboard.compare.words import choice_text, empty, export_links, legend, method, notes
@@ -48,7 +49,11 @@ def results(loaded: Loaded, view: View, look: Look) -> None:
     joined = groups(loaded.runs, view.group != "off")
     found = frame(table(joined, view.refs), joined, look.dark)
     st.dataframe(
-        found, hide_index=True, column_config=columns(found), height="content" if len(found) <= 18 else 680, row_height=34
+        found,
+        hide_index=True,
+        column_config=columns(found, view.refs),
+        height="content" if len(found) <= 18 else 680,
+        row_height=34,
     )
     st.caption(
         "Best is the highest or the lowest value, whichever is better; a KL or a beta has no best. Click a column's head to sort."
@@ -179,11 +184,12 @@ def main() -> None:
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         controls.tabs(view)
         st.html(el("p", choice_text(replace(choice, newest=suggested), len(choice.names)), cls="sv-dim sv-choice"))
+    more = own_metrics(load(choice.names, service().store, service().colours).runs) if controls.is_own_choice(view) else []
     if view.tab == "curves":
-        controls.drawing(view)
+        controls.drawing(view, more)
     elif view.tab in ("table", "export"):
         with st.container(horizontal=True, vertical_alignment="bottom"):
-            controls.metrics(view)
+            controls.metrics(view, more)
             controls.grouping(view)
     if view.filter:
         follow(choice, view)

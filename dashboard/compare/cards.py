@@ -11,7 +11,7 @@ from dashboard.compare.relations import Axis, option_axes, outcome_axis, paralle
 from dashboard.compare.view import Ref, View
 from dashboard.compare.words import lacking, names_text
 from dashboard.formats import number
-from shared.panels import CATALOGUE
+from shared.panels import metric_of
 
 ACTIVE = "probe.active_units"
 WAYS = {"higher": "Higher is better.", "lower": "Lower is better."}
@@ -29,7 +29,7 @@ class Made:
 
 def chart(groups: Sequence[Group], ref: Ref, view: View, look: Look) -> Made:
     """One metric of all runs."""
-    info = CATALOGUE[ref[0]][ref[1]]
+    info = metric_of(*ref)
     found = lines(groups, ref, view)
     raw = lines(groups, ref, replace(view, smooth=0)) if view.smooth and len(groups) <= FEW and view.group == "off" else []
     placed = [group for group in groups if len(left_out(group.members, view.x)) < len(group.members)]

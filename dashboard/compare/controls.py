@@ -8,7 +8,7 @@ import streamlit as st
 
 from dashboard.compare.filter import HELP
 from dashboard.compare.outcomes import FIGURES, title
-from dashboard.compare.view import SETS, View, ref_text
+from dashboard.compare.view import SETS, Ref, View, ref_text
 from shared.panels import CATALOGUE
 
 LAST = "last comparison"
@@ -24,7 +24,7 @@ ALIGNMENTS = {"step": "Step", "epoch": "Epoch", "time": "Time", "onset": "Verdic
 GROUPINGS = {"off": "Each run", "minmax": "Mean, min to max", "sd": "Mean ± 1 sd"}
 SCALES = {"auto": "Auto", "linear": "Linear", "log": "Log"}
 SPANS = (0, 10, 30, 100, 300, 1000, 3000, 10_000)
-REFS = [(role, name) for role, metrics in CATALOGUE.items() for name in metrics]
+REFS: list[Ref] = [(role, name) for role, metrics in CATALOGUE.items() for name in metrics]
 
 
 def current() -> View:
@@ -78,16 +78,22 @@ def tabs(view: View) -> None:
     )
 
 
-def metrics(view: View) -> None:
-    """Which metrics are drawn or listed: a set, or one's own choice."""
-    own = view.metrics not in SETS
+def is_own_choice(view: View) -> bool:
+    """Whether metrics are chosen one by one."""
+    return view.metrics not in SETS
+
+
+def metrics(view: View, more: Sequence[Ref]) -> None:
+    """Which metrics are drawn or listed: a set, or one's own choice, of the catalogue and of `more` that the runs have."""
+    own = is_own_choice(view)
     st.session_state["compare-set"] = OWN if own else view.metrics
     st.selectbox(
         "Metrics", list(SET_NAMES), format_func=SET_NAMES.__getitem__, key="compare-set", on_change=_choose_set, width=180
     )
     if own:
         st.session_state["compare-own"] = list(view.refs)
-        st.multiselect("Chosen metrics", REFS, format_func=title, key="compare-own", on_change=_choose_own, wrap=False, width=420,
+        offered = list(dict.fromkeys([*REFS, *more, *view.refs]))
+        st.multiselect("Chosen metrics", offered, format_func=title, key="compare-own", on_change=_choose_own, wrap=False, width=420,
                        filter_mode="contains")  # fmt: skip
 
 
@@ -101,10 +107,10 @@ def _choose_own() -> None:
     _change(metrics=",".join(map(ref_text, st.session_state["compare-own"])) or "overview")
 
 
-def drawing(view: View) -> None:
+def drawing(view: View, more: Sequence[Ref]) -> None:
     """How curves are drawn."""
     with st.container(horizontal=True, vertical_alignment="top", key="compare-drawing"):
-        metrics(view)
+        metrics(view, more)
         st.segmented_control(
             "Align by", list(ALIGNMENTS), format_func=ALIGNMENTS.__getitem__, required=True,
             help="Time counts from the first step of each run, pauses included. Verdict onset puts the first step of each run's first alarm "

@@ -11,7 +11,7 @@ from dashboard.compare.curves import Line
 from dashboard.compare.view import Ref, View
 from dashboard.runs.colours import DASHES, RunStyle
 from shared.drawing import POINTS_WITH_MARKERS, is_log
-from shared.panels import CATALOGUE
+from shared.panels import metric_of
 
 FEW = 8
 """Up to so many lines, the hover names all of them; beyond, the nearest."""
@@ -38,7 +38,7 @@ def nothing(words: str, look: Look, height: int = HEIGHT) -> Figure:
 
 def overlay(lines: Sequence[Line], ref: Ref, view: View, look: Look, raw: Sequence[Line] = ()) -> Figure:
     """One metric of several runs. `raw` are the unsmoothed curves, drawn faintly behind."""
-    info = CATALOGUE[ref[0]][ref[1]]
+    info = metric_of(*ref)
     solid = [line.y[np.isfinite(line.y)] for line in lines]
     values = np.concatenate(solid) if solid else np.empty(0)
     if not len(values):

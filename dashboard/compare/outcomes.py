@@ -1,15 +1,17 @@
 """What came out of each run: final and best figures, and the figures that relations are looked for in."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
+from dashboard.charts import Role
 from dashboard.compare.curves import Drawn
 from dashboard.compare.view import Ref, ref_text
 from dashboard.runs.loading import Snapshot
-from shared.panels import CATALOGUE, LABELS
+from shared.panels import CATALOGUE, LABELS, metric_of
+from shared.series import names_of
 
 Direction = Literal["higher", "lower"]
 BETTER: dict[str, Direction] = {
@@ -18,6 +20,10 @@ BETTER: dict[str, Direction] = {
 }
 """Which way a metric is better. Of KL, active units or beta neither more nor less is better by itself: they have no best."""
 
+PLACES: set[Ref] = {(role, name) for role in CATALOGUE for name in ("step", "v", "epoch", "time")}
+"""Where a value belongs on an axis; no outcomes."""
+MOST_OWN = 1000
+"""A list to choose from, of runs that log something for each layer, say."""
 ROLES = ("validation", "probe", "training")
 """The order of columns: what counts in the end comes first."""
 
@@ -47,8 +53,29 @@ def _result(snapshot: Snapshot, ref: Ref) -> Result:
 
 
 def title(ref: Ref) -> str:
-    """A metric with where it was measured: `KL divergence, probe set`."""
-    return f"{CATALOGUE[ref[0]][ref[1]].label}, {LABELS[ref[0]]}"
+    """A metric with where it was measured: `KL divergence, probe set`. What the step log has under a name of its own, by that alone."""
+    role, name = ref
+    return name if is_own(ref) and role == "training" else f"{metric_of(role, name).label}, {LABELS[role]}"
+
+
+def is_own(ref: Ref) -> bool:
+    """Whether it is a metric that the catalogue does not have."""
+    return ref[1] not in CATALOGUE[ref[0]]
+
+
+def own_metrics(runs: Sequence[Drawn]) -> list[Ref]:
+    """What these runs logged under names of their own, in the order of names."""
+    return sorted({ref for run in runs for ref in _logged(run.snapshot)} - PLACES, key=lambda ref: (ref[1], ref[0]))[:MOST_OWN]
+
+
+def _logged(snapshot: Snapshot) -> frozenset[Ref]:
+    def look() -> frozenset[Ref]:
+        roles: dict[Role, Iterable[str]] = {
+            "training": snapshot.training, "probe": names_of(snapshot.probes), "validation": names_of(snapshot.validations),
+        }  # fmt: skip
+        return frozenset((role, name) for role, names in roles.items() for name in names if is_own((role, name)))
+
+    return snapshot.once("own metrics", look)
 
 
 @dataclass(frozen=True)

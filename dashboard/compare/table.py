@@ -11,7 +11,7 @@ from dashboard.compare.curves import Group
 from dashboard.compare.outcomes import title
 from dashboard.compare.view import Ref
 from dashboard.runs.colours import RunStyle
-from shared.panels import CATALOGUE
+from shared.panels import metric_of
 
 LINE = "Line"
 DASHES = {"dash": "7 4", "dot": "2 3", "dashdot": "8 3 2 3"}
@@ -21,7 +21,6 @@ KINDS = {
     "best at": "The step of the best value.",
     "sd": "Standard deviation of the final values over seeds.",
 }
-HEADS: dict[str, Ref] = {title((role, name)): (role, name) for role, metrics in CATALOGUE.items() for name in metrics}
 
 
 def frame(results: pd.DataFrame, groups: Sequence[Group], dark: bool) -> pd.DataFrame:
@@ -37,8 +36,9 @@ def _picture(style: RunStyle, dark: bool) -> str:
     return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
 
 
-def columns(results: pd.DataFrame) -> dict[str, Any]:
-    """How each column is shown."""
+def columns(results: pd.DataFrame, refs: Sequence[Ref]) -> dict[str, Any]:
+    """How each column is shown, of results of these metrics."""
+    of = {title(ref): ref for ref in refs}
     found: dict[str, Any] = {
         LINE: st.column_config.ImageColumn("", width=60, pinned=True),
         "Run": st.column_config.TextColumn(pinned=True, width="medium"),
@@ -46,10 +46,9 @@ def columns(results: pd.DataFrame) -> dict[str, Any]:
     }
     for name in results.columns:
         metric, _, kind = str(name).rpartition(" · ")
-        if metric in HEADS:
-            role, of = HEADS[metric]
+        if metric in of:
             whole = kind == "best at"
             found[name] = st.column_config.NumberColumn(
-                format="localized" if whole else "%.4g", help=f"{KINDS[kind]} {CATALOGUE[role][of].help}", width="small" if whole else None,
+                format="localized" if whole else "%.4g", help=f"{KINDS[kind]} {metric_of(*of[metric]).help}", width="small" if whole else None,
             )  # fmt: skip
     return found

@@ -6,19 +6,20 @@ from typing import Any, Literal, Self, get_args
 from urllib.parse import urlencode
 
 from dashboard.charts import Role, Scale
-from shared.panels import CATALOGUE
 
 Tab = Literal["curves", "config", "table", "relations", "export"]
 Alignment = Literal["step", "epoch", "time", "onset"]
 Grouping = Literal["off", "minmax", "sd"]
 Ref = tuple[Role, str]
-"""A metric: where it was measured, and its name."""
+"""A metric: where it was measured, and its name, which may be one that only the runs know."""
 
 REPORT = "/compare-report"
 """Where the report of a view is, with the view's parameters."""
 MOST_RUNS = 100
 """Beyond, lines cannot be told apart and browsers slow down."""
 MOST_SMOOTHING = 1_000_000
+MOST_METRICS = 200
+"""Charts of one view."""
 NEWEST = 5
 """Runs shown where nobody chose any."""
 
@@ -41,16 +42,16 @@ SETS: dict[str, tuple[Ref, ...]] = {
 
 
 def ref_text(ref: Ref) -> str:
-    """A metric in an address: `probe.kl`."""
-    return f"{ref[0]}.{ref[1]}"
+    """A metric in an address: `probe.kl`. Commas part metrics there, so those of names are written as %2C."""
+    return f"{ref[0]}.{ref[1].replace('%', '%25').replace(',', '%2C')}"
 
 
 def parse_ref(text: str) -> Ref | None:
-    """The metric of `probe.kl`; None for what the catalogue does not have."""
+    """The metric of `probe.kl`; None where nothing can be measured. Whether a run has such a metric, the runs must tell."""
     role, _, name = text.partition(".")
     for known in get_args(Role):
-        if role == known and name in CATALOGUE[known]:
-            return known, name
+        if role == known and name:
+            return known, name.replace("%2C", ",").replace("%25", "%")
     return None
 
 
@@ -118,4 +119,4 @@ def _refs(text: str) -> tuple[Ref, ...]:
     if text in SETS:
         return SETS[text]
     found = (parse_ref(part) for part in text.split(","))
-    return tuple(dict.fromkeys(ref for ref in found if ref is not None))
+    return tuple(dict.fromkeys(ref for ref in found if ref is not None))[:MOST_METRICS]
