@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from backend.buckets import Bucket, bucket_width, make_buckets
 from backend.store import PreparedDataset
+from backend.waiting import WatchedLoader
 from shared.config import DataConfig
 from shared.errors import InputError
 
@@ -262,7 +263,7 @@ def fixed_batches(rows: np.ndarray, batch_size: int) -> list[list[int]]:
 
 def loader(dataset: Any, batches: Sampler[list[int]] | list[list[int]], workers: int, pin: bool) -> DataLoader:
     """A DataLoader over ready-made batches of rows of a `StayDataset`, or of one whose batches are weighted."""
-    return DataLoader(
+    return WatchedLoader(
         dataset,
         sampler=batches,
         batch_size=None,

@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 from backend.batches import Batch
 from backend.lit import STEP_SCALARS, SeqSetVAEModule
 from backend.recorder import RunRecorder
+from backend.waiting import waited
 
 
 class StepSeed(L.Callback):
@@ -40,10 +41,12 @@ class StepLog(L.Callback):
         self._started = self._began = 0.0
         self._lr = 0.0
         self._beta: float | None = None
+        self._waited: float | None = None
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """The clock starts."""
         self._started = self._began = time.perf_counter()
+        self._waited = waited(trainer)
         self.recorder.paused_s = 0.0
         self.recorder.beat.phase = "training"
 
@@ -76,6 +79,9 @@ class StepLog(L.Callback):
         put("lr", self._lr)
         put("grad_norm", module.grad_norm)
         put("step_s", taken)
+        before, self._waited = self._waited, waited(trainer)
+        if before is not None and self._waited is not None:
+            put("wait_s", self._waited - before)
         put("stays", self._stays * trainer.world_size)
         self.recorder.commit(step)
         self._beat(step, batches, taken, self._stays * trainer.world_size)

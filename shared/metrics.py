@@ -28,6 +28,13 @@ TRAINING: dict[str, Metric] = {
     "weight_prediction": Metric("Weight of prediction", "", "Weight of the prediction term in the loss."),
     "time": Metric("Time", "s", "When the step ended, in seconds since 1970 (UTC)."),
     "step_s": Metric("Step time", "s", "Wall-clock time of one optimizer step, loading included."),
+    "wait_s": Metric("Loader wait", "s", "Of the step time: how long the step waited for its batches, all of them together."),
+    "wait_share": Metric(
+        "Loader wait",
+        "share",
+        "Share of the step time that the step waited for its batches. Over 2 % the loader holds training up: more num_workers, or "
+        "without any the share that making batches takes.",
+    ),
     "stays": Metric("Stays", "stays / step", "Stays in the step, over all accumulated batches."),
     "stays_per_s": Metric("Throughput", "stays / s", "Stays trained on in a second of the step, loading included."),
     "sets": Metric("Sets", "sets / step", "Observed sets in the step: the sample size of the posterior figures."),

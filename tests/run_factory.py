@@ -97,6 +97,7 @@ def training_row(step: int, rng: np.random.Generator, collapse: bool = False, na
         "loss": math.nan if broken else recon + beta * kl + prediction, "recon": math.nan if broken else recon, "kl": kl,
         "kl_loss": max(kl, 0.1 * DIMS), "prediction": prediction, "elbo": -(recon + kl), "beta": beta,
         "lr": 3e-4 * min(step / 200, 1.0), "grad_norm": 1.5 * abs(noise) + 20 * math.exp(-step / 10), "step_s": 0.31 * abs(noise),
+        "wait_s": 0.003 * abs(noise),
         "stays": 16, "sets": 1100, "posterior_variance": 0.995 if collapse and step > 300 else 0.55 + 0.4 * math.exp(-step / 150),
         "active_units": round(share * DIMS) if ready else None, "active_ratio": share if ready else None,
         "active_ratio_variance": 1.0, "mi_gauss": 0.9 * kl,

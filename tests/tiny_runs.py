@@ -16,7 +16,7 @@ from shared.layout import RunLayout
 from shared.reader import JsonlTail, read_record
 from shared.schema import RunInfo
 
-TIMES = {"step_s", "probe_s", "time"}
+TIMES = {"step_s", "wait_s", "probe_s", "time"}
 TINY = {
     "width": 16, "latent_dim": 4, "levels": 1, "transformer_layers": 1, "transformer_heads": 2, "set_heads": 1,
     "batch_size": 4, "gradient_accumulation_steps": 2, "max_epochs": 3, "val_check_interval": 0.3,

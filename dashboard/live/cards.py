@@ -11,7 +11,7 @@ from dashboard.live.panels import View, figure
 from dashboard.live.windows import PATH
 from dashboard.runs.snapshot import Snapshot
 from shared.metrics import TRAINING
-from shared.panels import DECODER, LABELS, LOSSES, OUTCOME, PACE, POSTERIOR, WEIGHTS, Panel
+from shared.panels import DECODER, LABELS, LOSSES, OUTCOME, PACE, POSTERIOR, WEIGHTS, Guide, Panel
 from shared.reader import Health
 
 ALIVE = (Health.CREATED, Health.RUNNING)
@@ -29,6 +29,11 @@ class Section:
     columns: int
 
 
+LOADER_KEEPS_UP = 0.02
+WAITING = Panel(
+    "wait_share", ("training",), include=lambda _facts: [0.0, LOADER_KEEPS_UP],
+    guides=lambda _facts: [Guide("the loader keeps up below 2 %", LOADER_KEEPS_UP, tone="limit")],
+)  # fmt: skip
 THROUGHPUT = Panel("stays_per_s", ("training",), include=lambda _facts: [0.0])
 SECTIONS = (
     Section("posterior", "Posterior", "does the latent still carry the patient?", POSTERIOR, 2),
@@ -37,7 +42,7 @@ SECTIONS = (
     Section("outcome", "Outcome prediction", "on validation stays", OUTCOME, 3),
     Section("decoder", "Use of the latent", "on the probe set", DECODER, 2),
     Section("schedule", "Schedule", "what the optimizer was told, and what it did", (*PACE[:2], WEIGHTS, PACE[2]), 4),
-    Section("pace", "Timing and throughput", "where a slow loader or a busy machine shows", (PACE[3], THROUGHPUT), 2),
+    Section("pace", "Timing and throughput", "where a slow loader or a busy machine shows", (PACE[3], THROUGHPUT, WAITING), 3),
 )
 POSTERIOR_ALONE = "dimensions"
 

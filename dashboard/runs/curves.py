@@ -155,7 +155,7 @@ class NonFinite:
 
 
 class Curves:
-    """All curves of a step log, by metric; with `stays_per_s`, which follows from two of them."""
+    """All curves of a step log, by metric; with `stays_per_s` and `wait_share`, which follow from two of them each."""
 
     def __init__(self) -> None:
         self.rows = 0
@@ -179,6 +179,10 @@ class Curves:
             with np.errstate(divide="ignore", invalid="ignore"):
                 rate = new.numbers("stays") / new.numbers("step_s")
             self._add("stays_per_s", steps, np.where(np.isinf(rate), np.nan, rate))
+        if "wait_s" in new and "step_s" in new:
+            with np.errstate(divide="ignore", invalid="ignore"):
+                share = new.numbers("wait_s") / new.numbers("step_s")
+            self._add("wait_share", steps, np.where(np.isinf(share), np.nan, share))
         self.rows += len(new)
         self.last_step = int(steps[-1])
 

@@ -31,7 +31,7 @@ OPTIONS = [
     "--set_heads", "1", "--batch_size", "4", "--val_check_interval", "0.5", "--checkpoint_every_n_steps", "5",
     "--update_frequency", "10", "--plot_frequency", "50", "--cpu_threads", "1", "--accelerator", "cpu",
 ]  # fmt: skip
-CLOCK = {"step_s", "probe_s"}
+CLOCK = {"step_s", "wait_s", "probe_s"}
 CERTAIN = ("validation",)
 """Kinds of evaluation whose steps are fixed; probes follow a time budget."""
 
