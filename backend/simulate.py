@@ -28,6 +28,8 @@ def _column(field: str, dtype: type = np.float64) -> np.ndarray:
 
 LAB, LOG, FREQUENCY = _column("lab", bool), _column("log", bool), _column("frequency")
 STEP = 10.0 ** -_column("digits")
+MIDDLE, EFFECT, BETWEEN, WITHIN = (_column(field) for field in ("middle", "effect", "between", "within"))
+LOW, HIGH = _column("low"), _column("high")
 
 
 class Simulation:
@@ -76,7 +78,7 @@ def simulate_block(rng: np.random.Generator, first: int, keep: int) -> Chunk:
     stay = np.repeat(np.arange(BLOCK), count)
     first_of_stay = np.cumsum(count) - count
     at_set = severity[stay, np.minimum((minutes // 60).astype(int), HOURS)]
-    values = draw_values(rng, at_set, stay)
+    habit, noise = draw_deviations(rng, len(stay))
     measured = draw_measured(rng, at_set, first_of_stay)
     statics = np.column_stack([age, rng.random(BLOCK) < 0.56, np.clip(np.round(rng.normal(81, 18, BLOCK), 1), 35, 220)])
     probability = death_probability(severity, age)
@@ -86,9 +88,12 @@ def simulate_block(rng: np.random.Generator, first: int, keep: int) -> Chunk:
     present = np.zeros((sets, len(UNITS)), dtype=bool)
     present[:, : len(VARIABLES)] = measured[:sets]
     present[first_of_stay[:keep], len(VARIABLES) :] = True
-    table = np.zeros(present.shape, dtype=np.float32)
-    table[:, : len(VARIABLES)] = values[:sets]
-    table[first_of_stay[:keep], len(VARIABLES) :] = statics[:keep]
+    row, variable = np.nonzero(present)
+    value = np.empty(len(row), dtype=np.float32)
+    drawn = variable < len(VARIABLES)
+    at = row[drawn]
+    value[drawn] = values_of(variable[drawn], at_set[at], habit[stay[at], variable[drawn]], noise[at, variable[drawn]])
+    value[~drawn] = statics[:keep].ravel()
     ids = [f"sim-{number:07d}" for number in range(first, first + keep)]
     stays = pd.DataFrame({
         "stay_id": ids, "subject_id": ids,
@@ -97,7 +102,7 @@ def simulate_block(rng: np.random.Generator, first: int, keep: int) -> Chunk:
     })  # fmt: skip
     return Chunk(
         stays=stays, set_count=count[:keep], set_size=present.sum(axis=1), set_minute=minutes[:sets],
-        variable=np.nonzero(present)[1], value=table[present], names=list(UNITS),
+        variable=variable, value=value, names=list(UNITS),
     )  # fmt: skip
 
 
@@ -141,14 +146,18 @@ def measurement_times(rng: np.random.Generator, severity: np.ndarray) -> tuple[n
     return minutes, count
 
 
-def draw_values(rng: np.random.Generator, severity: np.ndarray, stay: np.ndarray) -> np.ndarray:
-    """A value of every variable in every set [S, len(VARIABLES)], rounded as charted, within plausible limits."""
-    habit = rng.normal(0, 1, (BLOCK, len(VARIABLES))) * _column("between")
-    noise = rng.standard_normal((len(stay), len(VARIABLES))) * _column("within")
-    shift = severity[:, None] * _column("effect") + habit[stay] + noise
-    middle = _column("middle")
-    raw = np.where(LOG, middle * np.exp(np.where(LOG, shift, 0)), middle + shift)
-    return np.clip(np.round(raw / STEP) * STEP, _column("low"), _column("high"))
+def draw_deviations(rng: np.random.Generator, sets: int) -> tuple[np.ndarray, np.ndarray]:
+    """What is usual for a stay [BLOCK, len(VARIABLES)], and what comes on top in a set [S, len(VARIABLES)]; of unit variance."""
+    return rng.normal(0, 1, (BLOCK, len(VARIABLES))), rng.standard_normal((sets, len(VARIABLES)))
+
+
+def values_of(variable: np.ndarray, severity: np.ndarray, habit: np.ndarray, noise: np.ndarray) -> np.ndarray:
+    """The values measured [E], rounded as charted, within plausible limits; all arguments are per event."""
+    shift = severity * EFFECT[variable] + habit * BETWEEN[variable] + noise * WITHIN[variable]
+    log, middle, step = LOG[variable], MIDDLE[variable], STEP[variable]
+    raw = middle + shift
+    raw[log] = middle[log] * np.exp(shift[log])
+    return np.clip(np.round(raw / step) * step, LOW[variable], HIGH[variable])
 
 
 def draw_measured(rng: np.random.Generator, severity: np.ndarray, first_of_stay: np.ndarray) -> np.ndarray:
@@ -160,13 +169,13 @@ def draw_measured(rng: np.random.Generator, severity: np.ndarray, first_of_stay:
     panel = rng.random(sets) < 0.20 + 0.05 * severity.clip(-2, 2)
     sparse = rng.random(sets) < 0.15
     draw = rng.random((sets, len(VARIABLES)))
-    chance = np.where(LAB, panel[:, None] * FREQUENCY, FREQUENCY) * np.where(sparse, 0.25, 1.0)[:, None]
-    measured = draw < chance
+    measured = draw < FREQUENCY * np.where(sparse, 0.25, 1.0)[:, None]
+    measured[:, LAB] &= panel[:, None]
     empty = np.flatnonzero(~measured.any(axis=1))
     measured[empty, 0] = True
     room = np.full(sets, MAX_SET_SIZE)
     room[first_of_stay] -= len(DESCRIPTORS)
-    for row in np.flatnonzero(measured.sum(axis=1) > room):
-        present = np.flatnonzero(measured[row])
-        measured[row, present[np.argsort(draw[row, present])[room[row] :]]] = False
+    over = np.flatnonzero(measured.sum(axis=1) > room)
+    rank = np.where(measured[over], draw[over], 2.0).argsort(axis=1).argsort(axis=1)
+    measured[over] &= rank < room[over, None]
     return measured
