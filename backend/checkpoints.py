@@ -15,6 +15,7 @@ import lightning as L
 import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
+from backend.earlier import of_earlier
 from backend.recorder import RunRecorder
 from shared.errors import InputError
 from shared.reader import read_record
@@ -221,6 +222,8 @@ def load_checkpoint(path: Path, *, mapped: bool = False, needs: Iterable[str] = 
         raise InputError(f"{path}: not a readable checkpoint ({str(error).splitlines()[0]})") from error
     if not isinstance(loaded, dict) or not {"seqsetvae", "global_step", "state_dict"} <= loaded.keys():
         raise InputError(f"{path}: not a SeqSetVAE checkpoint")
+    if isinstance(loaded["seqsetvae"].get("config"), dict):
+        loaded["seqsetvae"]["config"] = of_earlier(loaded["seqsetvae"]["config"])
     missing = sorted(set(needs) - loaded["seqsetvae"].keys())
     if missing:
         raise InputError(

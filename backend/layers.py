@@ -3,6 +3,7 @@ products see dense blocks. Tensor names end in their shape: E events, S sets, P 
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -25,6 +26,16 @@ def in_full_precision(module: nn.Module, x: Tensor) -> Tensor:
     """`module(x)` in fp32, also inside autocast: for the few small layers whose rounding would be seen in a figure."""
     with torch.autocast(x.device.type, enabled=False):
         return module(x.float())
+
+
+def attend(qkv_NW: Tensor, bucket: Bucket, heads: int) -> Tensor:
+    """Attention among the events of each set of a bucket: queries, keys and values side by side [N, 3 * W] to [N, W]."""
+    if bucket.width == 1:
+        return qkv_NW.chunk(3, dim=-1)[2]
+    q, k, v = bucket.pad(qkv_NW).unflatten(-1, (3, heads, -1)).permute(2, 0, 3, 1, 4)
+    mask = None if bucket.observed is None else bucket.observed[:, None, None, :]
+    mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    return bucket.flat(mixed.transpose(1, 2).flatten(2))
 
 
 class FeedForward(nn.Module):
@@ -57,31 +68,25 @@ class FullSetBlock(nn.Module):
         """[E, W] to [E, W]; no event sees another set."""
         qkv = self.qkv(self.norm(x_EW))
         pieces = zip(batch.by_bucket(qkv), batch.buckets, strict=True)
-        mixed = torch.cat([self._attend(own, bucket) for own, bucket in pieces])
+        mixed = torch.cat([attend(own, bucket, self.heads) for own, bucket in pieces])
         return self.ffn(x_EW + self.out(mixed))
-
-    def _attend(self, qkv_NW: Tensor, bucket: Bucket) -> Tensor:
-        if bucket.width == 1:
-            return qkv_NW.chunk(3, dim=-1)[2]
-        dense = bucket.pad(qkv_NW)
-        q, k, v = dense.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        mask = None if bucket.observed is None else bucket.observed[:, None, None, :]
-        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-        return bucket.flat(mixed.transpose(1, 2).flatten(2))
 
 
 class InducedSetBlock(nn.Module):
     """Induced set attention (Lee et al. 2019): M learned points gather from the set, its events read from them.
 
-    A set of n < M events makes M tokens, so work per token outweighs work per event here. Products are therefore
-    reordered, exactly, so that projections run on events: keys of the induced tokens are never formed, for
-    q . (W_k t) = (W_k' q) . t, and values likewise, for sum_m a_m (W_v t_m) = W_v (sum_m a_m t_m).
+    The points bound the cost of large sets. A set of no more than M events (its width in its bucket) is its own summary: events
+    read from each other, which costs less than gathering first. With `small` even such sets go through the points.
+
+    Where points are used products are reordered, exactly, so that projections run on events: keys of the induced tokens are never
+    formed, for q . (W_k t) = (W_k' q) . t, and values likewise, for sum_m a_m (W_v t_m) = W_v (sum_m a_m t_m).
     """
 
-    def __init__(self, width: int, heads: int, points: int) -> None:
+    def __init__(self, width: int, heads: int, points: int, small: bool = False) -> None:
         super().__init__()
         self.heads = heads
         self.points = points
+        self.small = small
         self.scale = 1 / math.sqrt(width // heads)
         self.norm = nn.LayerNorm(width)
         self.induce = nn.Parameter(torch.randn(points, width) / math.sqrt(width))
@@ -100,12 +105,23 @@ class InducedSetBlock(nn.Module):
     def forward(self, x_EW: Tensor, batch: Batch) -> Tensor:
         """[E, W] to [E, W]; no event sees another set."""
         normed = self.norm(x_EW)
-        tokens = torch.cat(self._gather(normed, batch))
+        own = [bucket for bucket in batch.buckets if bucket.width <= self.points and not self.small]
+        induced = list(batch.buckets[len(own) :]) or [NO_SETS]  # its parameters get gradients of zero, and not none
+        few, many = normed.split([own[-1].stop, len(normed) - own[-1].stop]) if own else (normed[:0], normed)
+        tokens = torch.cat(self._gather(many, induced))
         tokens = self.token_norm(tokens + F.relu(self.token_ffn(tokens)))
-        mixed = self._read(normed, tokens, batch)
+        mixed = torch.cat([self._among(few, own), self._read(many, tokens, induced)])
         return self.ffn(x_EW + self.read_out(mixed))
 
-    def _gather(self, x_EW: Tensor, batch: Batch) -> list[Tensor]:
+    def _among(self, x_EW: Tensor, buckets: Sequence[Bucket]) -> Tensor:
+        """What each event reads from the events of its set, [E, W]."""
+        read = self.read_query, self.read_key, self.read_value
+        bias = torch.cat([self.read_query.bias, torch.zeros_like(self.read_query.bias), self.read_value.bias])
+        qkv = F.linear(x_EW, torch.cat([part.weight for part in read]), bias)
+        pieces = zip(cut(qkv, buckets), buckets, strict=True)
+        return torch.cat([x_EW[:0], *(attend(own, bucket, self.heads) for own, bucket in pieces)])
+
+    def _gather(self, x_EW: Tensor, buckets: Sequence[Bucket]) -> list[Tensor]:
         """Tokens [sets, M, W] of each bucket, in bucket order."""
         heads, points = self.heads, self.points
         query_MHK = self.gather_query(self.induce).view(points, heads, -1) * self.scale
@@ -116,8 +132,7 @@ class InducedSetBlock(nn.Module):
         value_EHW = torch.einsum("ehk,whk->ehw", value_EHK, out_WHK)
         base_MW = self.induce + self.gather_out.bias
         tokens = []
-        pieces = zip(batch.buckets, batch.by_bucket(score_EHM), batch.by_bucket(value_EHW), strict=True)
-        for bucket, own_score, own_value in pieces:
+        for bucket, own_score, own_value in zip(buckets, cut(score_EHM, buckets), cut(value_EHW, buckets), strict=True):
             score, value = bucket.pad(own_score), bucket.pad(own_value)
             if bucket.observed is not None:
                 score = score.masked_fill(~bucket.observed[:, :, None, None], -torch.inf)
@@ -125,14 +140,14 @@ class InducedSetBlock(nn.Module):
             tokens.append(base_MW + weight.transpose(1, 2) @ value.flatten(1, 2))
         return tokens
 
-    def _read(self, x_EW: Tensor, tokens_SMW: Tensor, batch: Batch) -> Tensor:
+    def _read(self, x_EW: Tensor, tokens_SMW: Tensor, buckets: Sequence[Bucket]) -> Tensor:
         """What each event reads from its set's tokens, [E, W]."""
         query_EHK = self.read_query(x_EW).unflatten(-1, (self.heads, -1)) * self.scale
         key_HKW = self.read_key.weight.unflatten(0, (self.heads, -1))
         query_EHW = torch.einsum("ehk,hkw->ehw", query_EHK, key_HKW)
         mixed = []
-        groups = tokens_SMW.split([bucket.count for bucket in batch.buckets])
-        for bucket, tokens, own in zip(batch.buckets, groups, batch.by_bucket(query_EHW), strict=True):
+        groups = tokens_SMW.split([bucket.count for bucket in buckets])
+        for bucket, tokens, own in zip(buckets, groups, cut(query_EHW, buckets), strict=True):
             query = bucket.pad(own).flatten(1, 2)
             read = (query @ tokens.transpose(1, 2)).softmax(dim=-1) @ tokens
             mixed.append(bucket.flat(read.unflatten(1, (bucket.width, self.heads))))
@@ -141,9 +156,18 @@ class InducedSetBlock(nn.Module):
         return value.flatten(1) + self.read_value.bias
 
 
+NO_SETS = Bucket(0, 0, 0, 1, None, None, None)
+
+
+def cut(x: Tensor, buckets: Sequence[Bucket]) -> tuple[Tensor, ...]:
+    """Events [E, ...] of some buckets cut into one piece for each: one split, whose gradient is one concatenation."""
+    return x.split([bucket.stop - bucket.start for bucket in buckets])
+
+
 class AttentionPool(nn.Module):
     """One vector per segment: heads of a learned query over its members (pooling by multihead attention).
 
+    Weights of a segment sum to 1, so values are projected after the sum, once a segment: sum_n a_n (V x_n + b) = V (sum_n a_n x_n) + b.
     Sums are in fp32: added one by one in bf16, a thousand weights of a thousandth make a half.
     """
 
@@ -158,9 +182,10 @@ class AttentionPool(nn.Module):
         """Members [N, W] with segment ids [N] to [segments, W]."""
         normed = self.norm(x_NW)
         weight_NH = segment_softmax(self.score(normed).float(), segment_N, segments)
-        value_NHK = self.value(normed).unflatten(-1, (self.heads, -1))
-        weighted = (value_NHK.float() * weight_NH[..., None]).flatten(1)
-        return weighted.new_zeros(segments, weighted.shape[1]).index_add(0, segment_N, weighted)
+        weighted_NHW = normed.float()[:, None] * weight_NH[..., None]
+        mean_SHW = weighted_NHW.new_zeros(segments, *weighted_NHW.shape[1:]).index_add(0, segment_N, weighted_NHW)
+        value_HKW = self.value.weight.unflatten(0, (self.heads, -1))
+        return torch.einsum("shw,hkw->shk", mean_SHW, value_HKW).flatten(1) + self.value.bias
 
 
 class TimeEncoding(nn.Module):

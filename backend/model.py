@@ -65,7 +65,7 @@ class SetEncoder(nn.Module):
         given = None if embeddings_VD is None else embeddings_VD.shape[1]
         self.embed = EventEmbedding(variables, width, embeddings_VD, given or config.embedding_dim or width)
         self.blocks = nn.ModuleList(
-            InducedSetBlock(width, config.set_heads, config.inducing_points)
+            InducedSetBlock(width, config.set_heads, config.inducing_points, config.induce_small_sets)
             if config.set_attention == "induced"
             else FullSetBlock(width, config.set_heads)
             for _ in range(levels)

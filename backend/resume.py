@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from backend.checkpoints import load_checkpoint
+from backend.earlier import of_earlier
 from backend.plan import Position
 from shared.config import FIXED_ON_RESUME, TrainConfig, build_config
 from shared.errors import InputError
@@ -45,7 +46,7 @@ class Resume:
 
     def config(self) -> TrainConfig:
         """The run's own configuration."""
-        return build_config(self.info.config, where=str(self.layout.run_json))
+        return build_config(of_earlier(self.info.config), where=str(self.layout.run_json))
 
     def check(self, config: TrainConfig, fingerprint: str) -> None:
         """Refuse other data, and options that the checkpoint cannot follow.

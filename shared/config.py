@@ -58,6 +58,11 @@ class ModelConfig(Group):
         default="full", description="attention inside a set: all pairs, or induced"
     )
     inducing_points: int = Field(default=16, ge=1, description="inducing points of induced set attention (m)")
+    induce_small_sets: bool = Field(
+        default=False,
+        description="with induced attention: sets of no more events than inducing points go through the points too, which costs more "
+        "(as in runs before December 2026); off: their events attend to each other",
+    )
     set_heads: int = Field(default=2, ge=1, description="attention heads inside a set")
     transformer_layers: int = Field(default=2, ge=1, description="layers of the causal transformer over sets")
     transformer_heads: int = Field(default=4, ge=1, description="attention heads of the transformer")

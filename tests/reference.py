@@ -6,11 +6,13 @@ Tests compare values and gradients of the vectorised model with it; `train_throu
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from backend.batches import Batch
+from backend.buckets import bucket_width
 from backend.decoders import MIN_VARIANCE, ChamferDecoder, LikelihoodDecoder, slot_codes
 from backend.layers import AttentionPool, CausalBlock, FullSetBlock, InducedSetBlock
 from backend.lit import SeqSetVAEModule
@@ -58,6 +60,9 @@ def set_block(block: FullSetBlock | InducedSetBlock, x: Tensor) -> Tensor:
     if isinstance(block, FullSetBlock):
         q, k, v = block.qkv(normed).chunk(3, -1)
         return block.ffn(x + block.out(attention(q, k, v, block.heads)))
+    if int(bucket_width(np.array([len(x)]))[0]) <= block.points and not block.small:
+        mixed = attention(block.read_query(normed), block.read_key(normed), block.read_value(normed), block.heads)
+        return block.ffn(x + block.read_out(mixed))
     query = block.gather_query(block.induce)
     mixed = attention(query, block.gather_key(normed), block.gather_value(normed), block.heads)
     token = block.induce + block.gather_out(mixed)

@@ -16,6 +16,7 @@ from backend.checkpoints import (
     sha256_of,
 )
 from backend.datasource import open_data
+from backend.earlier import of_earlier
 from backend.store import PreparedDataset
 from shared.config import build_config
 from shared.errors import InputError
@@ -129,3 +130,11 @@ def test_earlier_checkpoints_are_copies_where_there_are_no_links(tmp_path, monke
     (tmp_path / "last.ckpt").write_bytes(b"weights")
     second_name(tmp_path / "last.ckpt", tmp_path / "earlier.ckpt")
     assert (tmp_path / "earlier.ckpt").read_bytes() == b"weights" and not list(tmp_path.glob("*.tmp"))
+
+
+def test_a_configuration_from_before_small_sets_were_spared_still_means_what_it_meant() -> None:
+    saved = build_config({"set_attention": "induced"}).model_dump()
+    assert of_earlier(saved) == saved and not build_config(saved).model.induce_small_sets
+    del saved["model"]["induce_small_sets"]
+    assert build_config(of_earlier(saved)).model.induce_small_sets
+    assert of_earlier({}) == {}

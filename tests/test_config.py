@@ -15,7 +15,7 @@ OLDER_TRAINER = """batch_size num_workers pin_memory gradient_accumulation_steps
 FROZEN = {
     "data": """data_dir params_map_path label_path label batch_size batch_events max_sequence_length num_workers pin_memory
         persistent_workers use_dynamic_padding""",
-    "model": """latent_dim levels width embedding_dim set_attention inducing_points set_heads transformer_layers
+    "model": """latent_dim levels width embedding_dim set_attention inducing_points induce_small_sets set_heads transformer_layers
         transformer_heads dropout decoder decoder_input classifier_measurements""",
     "loss": """beta_schedule beta_max beta_warmup_steps beta_cycle_ramp free_bits free_bits_mode chamfer_weights recon_weight
         prediction_weight loss_weighting prediction_loss focal_gamma positive_weight label_smoothing""",

@@ -17,6 +17,7 @@ from tests.cohort import VARIABLES, batch_of, cohort
 VARIANTS = {
     "full": {"set_attention": "full"},
     "induced": {"set_attention": "induced", "inducing_points": 5},
+    "always induced": {"set_attention": "induced", "inducing_points": 5, "induce_small_sets": True},
     "latent": {"decoder_input": "latent", "classifier_measurements": False, "levels": 3},
     "chamfer": {"decoder": "chamfer", "levels": 1},
     "free bits per set, balanced focal": {
@@ -62,6 +63,20 @@ def test_vectorised_equals_naive_loop_in_values_and_gradients(options):
     torch.testing.assert_close(logit, expected_logit, rtol=1e-4, atol=1e-5)
     for name, parameter in module.named_parameters():
         torch.testing.assert_close(got[name], parameter.grad, rtol=1e-3, atol=1e-4, msg=lambda m, n=name: f"{n}: {m}")
+
+
+def test_where_no_set_is_large_the_inducing_points_have_gradients_of_zero():
+    """And not none at all, which would stop several processes that average them."""
+    module = build(set_attention="induced", inducing_points=64)
+    batch = batch_of(cohort(largest=20))
+    loss, _, _ = module.objective(batch, module.net.encode(batch, sample=False))
+    torch.testing.assert_close(loss, reference.loss(module, reference.split(batch))[0], rtol=1e-5, atol=1e-5)
+    loss.backward()
+    idle = {
+        name: p.grad for name, p in module.named_parameters() if ".gather_" in name or "induce" in name or ".token_" in name
+    }
+    assert len(idle) == 10 * len(module.net.encoder.blocks) and all(grad.abs().sum() == 0 for grad in idle.values())
+    assert module.net.encoder.blocks[0].read_key.weight.grad.abs().sum() > 0
 
 
 @pytest.mark.parametrize("options", VARIANTS.values(), ids=VARIANTS)

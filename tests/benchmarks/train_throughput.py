@@ -12,7 +12,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 from typing import TypeVar
@@ -44,12 +45,18 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 4, 8, 16, 32])
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args(argv)
-    with tempfile.TemporaryDirectory() as folder:
-        path = options.data or Path(folder) / "physionet2012"
-        if options.data is None:
-            subprocess.run([sys.executable, "-m", "backend", "prepare", "physionet2012", str(RAW), str(path)], check=True)
-        data = PreparedDataset.open(path)
+    with prepared(options.data) as data:
         older_sizes(data) if options.older_sizes else against_loop(data, options.batch_sizes, options.threads)
+
+
+@contextmanager
+def prepared(path: Path | None) -> Iterator[PreparedDataset]:
+    """The data set in a folder; PhysioNet 2012 prepared for the occasion where none is given."""
+    with tempfile.TemporaryDirectory() as folder:
+        if path is None:
+            path = Path(folder) / "physionet2012"
+            subprocess.run([sys.executable, "-m", "backend", "prepare", "physionet2012", str(RAW), str(path)], check=True)
+        yield PreparedDataset.open(path)
 
 
 def against_loop(data: PreparedDataset, batch_sizes: list[int], threads: int) -> None:
