@@ -59,3 +59,12 @@ def test_write_cost_from_the_command_line() -> None:
     assert line["benchmark"] == "write_cost" and line["steps"] == 500
     assert 0 < line["us_per_step"] < 150, "ten times the limit: only a broken writer is that slow"
     assert line["p99_us"] > 0 and 100 < line["bytes_per_step"] < 400
+
+
+def test_data_scale_from_the_command_line() -> None:
+    command = [sys.executable, "-m", "tests.benchmarks", "data-scale", "--stays", "1000", "--rounds", "2", "--steps", "1"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    line = json.loads(done.stdout.splitlines()[-1])
+    assert line["benchmark"] == "data_scale" and line["stays"] == 1000 and line["events"] > 380_000
+    assert line["rate_ratio"] > 0 and line["rate_ratio_from_disk"] > 0
+    assert line["prepare_events_per_s"] > 0 and 0.05 < line["prepare_peak_gb"] < 2
