@@ -1,10 +1,15 @@
 """Fixtures that several test files share."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 REAL_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -30,3 +35,21 @@ def physionet_dir() -> Path:
 def mimic_dir() -> Path:
     """The MIMIC-IV demo in the older patient_ehr layout."""
     return _real_data("mimic_iv_demo")
+
+
+@pytest.fixture(scope="module")
+def browser() -> "Iterator[Browser]":
+    """A Chromium. No longer than a module's: while Playwright runs, no other test of the process can run an event loop."""
+    from tests.browser.driving import chromium  # loads Playwright, which most tests do without
+
+    with chromium() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def address(runs: Path) -> Iterator[str]:
+    """Where a dashboard shows `runs`, a fixture of the module."""
+    from tests.browser.driving import dashboard
+
+    with dashboard(runs) as served:
+        yield served

@@ -15,15 +15,12 @@ from shared.layout import RunLayout
 from shared.schema import Event, RunNotes, RunState
 from shared.verdicts import verdict_data
 from shared.writer import JsonlWriter, write_record
-from tests.browser.driving import ROOT, chromium, dashboard, find_chromium
+from tests.browser.driving import ROOT, dashboard
+from tests.browser.looking import NEEDS_CHROMIUM, picture
 from tests.oidc_provider import dashboard_with, provider
 from tests.run_factory import make_run
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(find_chromium() is None, reason="no Chromium or Chrome on the PATH; `make test` installs one"),
-]
-ARTIFACTS = ROOT / "test-artifacts"
+pytestmark = NEEDS_CHROMIUM
 TOKEN = "correct-horse-battery-staple"
 HOSTILE = "<img src=x onerror=globalThis.struck=1>"
 WORSE = f"{HOSTILE}</style></script><script>globalThis.struck=2</script>[link](javascript:globalThis.struck=3) `${{1}}` <svg onload=struck=4>"
@@ -59,12 +56,6 @@ def server(runs: Path) -> Iterator[str]:
         yield address
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as started:
-        yield started
-
-
 def page_of(browser: Browser, **options: Any) -> tuple[Page, list[str]]:
     """A page of its own profile, and what its console complains about: a policy that is broken above all."""
     page = browser.new_context(viewport={"width": 1440, "height": 900}, **options).new_page()
@@ -95,13 +86,12 @@ def test_the_form(browser: Browser, server: str) -> None:
     page.keyboard.type("not the token of it")
     page.keyboard.press("Enter")
     expect(page.get_by_role("alert")).to_have_text("This is not the token of this dashboard.")
-    ARTIFACTS.mkdir(exist_ok=True)
     schemes: tuple[Literal["light", "dark"], ...] = ("light", "dark")
     for width, scheme in itertools.product((390, 1440), schemes):
         page.set_viewport_size({"width": width, "height": 800})
         page.emulate_media(color_scheme=scheme)
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-        page.screenshot(path=ARTIFACTS / f"login-{width}-{scheme}.png")
+        picture(page, f"login-{width}-{scheme}")
     page.context.close()
 
 
@@ -191,7 +181,7 @@ def test_an_account_of_the_organisation(browser: Browser, runs: Path, tmp_path: 
     with provider() as issuer, dashboard_with(issuer, runs, tmp_path, *options) as address:
         page, said = page_of(browser)
         page.goto(f"{address}/live?run=plain")
-        page.screenshot(path=ARTIFACTS / "login-oidc.png")
+        picture(page, "login-oidc")
         page.get_by_role("link", name="Sign in with your organisation").click()
         page.wait_for_selector(".sv-head", timeout=30_000)
         assert page.url == f"{address}/live?run=plain"

@@ -1,22 +1,18 @@
 """The Checkpoints page in a real Chromium: each state, choosing and comparing by a click, live news, hashes on demand."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, expect
 
 from shared.layout import RunLayout
 from shared.schema import RunState
-from tests.browser.driving import ROOT, chromium, dashboard, find_chromium, open_tab
+from tests.browser.driving import open_tab, theme
+from tests.browser.looking import EVIL, NEEDS_CHROMIUM, TABLES, check, wait_charts
 from tests.checkpoint_folders import every_state, save
 from tests.run_factory import make_run
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(find_chromium() is None, reason="no Chromium or Chrome on the PATH; `make test` installs one"),
-]
-ARTIFACTS = ROOT / "test-artifacts"
+pytestmark = NEEDS_CHROMIUM
 WAIT = 20_000
 """Milliseconds: other work may take the cores meanwhile."""
 BEST = "best_step-000000500_auroc-0.8123.ckpt"
@@ -35,27 +31,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def address(runs: Path) -> Iterator[str]:
-    with dashboard(runs) as served:
-        yield f"{served}/checkpoints"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as started:
-        yield started
-
-
-def check(page: Page, name: str) -> None:
-    """No exception box, nothing wider than the window (tables of tensors scroll inside themselves); a picture to look at."""
-    assert page.locator('[data-testid="stException"]').count() == 0
-    overflow = page.evaluate(
-        """Math.max(0, ...[...document.querySelectorAll('main, main *, body')].filter(e => !e.closest('.stDataFrame'))
-        .map(e => e.scrollWidth - innerWidth))"""
-    )
-    assert overflow <= 0, f"{name} is {overflow} px too wide"
-    ARTIFACTS.mkdir(exist_ok=True)
-    page.screenshot(path=ARTIFACTS / f"{name}.png")
+def address(address: str) -> str:
+    return f"{address}/checkpoints"
 
 
 @pytest.mark.parametrize(("width", "dark"), [(390, True), (1440, False)])
@@ -73,8 +50,8 @@ def test_every_state_and_the_difference_to_another_run(browser: Browser, address
     expect(page.locator(".sv-groups", has_text="beta_max").first).to_contain_text("0.1 → 0.7")
     for key in ("change", "norms"):
         page.locator(f"[data-chart={key}]").scroll_into_view_if_needed()
-        page.wait_for_selector(f"[data-chart={key}] .sv-plot[data-revision] .main-svg", timeout=20_000)
-    check(page, f"checkpoints-{width}-{'dark' if dark else 'light'}")
+        wait_charts(page, key)
+    check(page, f"checkpoints-{width}-{theme(dark)}", but=TABLES)
     page.close()
 
 
@@ -105,10 +82,10 @@ def test_choose_and_compare_by_a_click_and_hear_of_news(browser: Browser, addres
 def test_a_hostile_file_runs_nothing_and_shows_no_markup(browser: Browser, address: str, runs: Path) -> None:
     page = open_tab(browser, f"{address}?run=states&checkpoint=weights.ckpt")
     expect(page.locator(".sv-banner", has_text="would run programs")).to_contain_text("posix.system", timeout=WAIT)
-    expect(page.locator(".sv-groups", has_text="<img src=x onerror=alert(1)>")).to_be_visible(timeout=WAIT)
+    expect(page.locator(".sv-groups", has_text=EVIL)).to_be_visible(timeout=WAIT)
     assert page.locator(".sv-groups img").count() == 0
     assert not (runs.parent / "secret.txt.ran").exists()
-    check(page, "checkpoints-hostile")
+    check(page, "checkpoints-hostile", but=TABLES)
     page.close()
 
 
@@ -124,7 +101,7 @@ def test_nothing_outside_the_folder_is_read(browser: Browser, address: str, name
 def test_the_first_checkpoint_appears_by_itself(browser: Browser, address: str, runs: Path) -> None:
     page = open_tab(browser, f"{address}?run=fresh")
     expect(page.locator('[data-state="no-checkpoint"]')).to_contain_text("due at step 500", timeout=WAIT)
-    check(page, "checkpoints-none-yet")
+    check(page, "checkpoints-none-yet", but=TABLES)
     save(RunLayout(runs / "fresh"), "last.ckpt", "last", 500)
     expect(page.locator('[data-checkpoint="last.ckpt"]')).to_be_visible(timeout=WAIT)
     expect(page.get_by_text("The run is still training: stop it first")).to_be_visible(timeout=WAIT)

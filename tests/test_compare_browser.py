@@ -1,7 +1,6 @@
 """The Compare page in a real Chromium: every side of it, its states, its address, what is picked, saved and pushed."""
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,16 +10,14 @@ from playwright.sync_api import Browser, Page, expect
 
 from shared.schema import RunState
 from shared.writer import JsonlWriter
-from tests.browser.driving import ROOT, chromium, dashboard, find_chromium, open_tab
+from tests.browser.driving import dashboard, open_tab, theme
+from tests.browser.looking import EVIL, NEEDS_CHROMIUM, TABLES, check, drag, picture, place, wait_charts
 from tests.compared import compared_run, sweep
 from tests.run_factory import make_run, training_row
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(find_chromium() is None, reason="no Chromium or Chrome on the PATH; `make test` installs one"),
-]
-ARTIFACTS = ROOT / "test-artifacts"
-EVIL = "<img src=x onerror=alert(1)>"
+pytestmark = NEEDS_CHROMIUM
+SCROLL = f'{TABLES}, .stTabs [role=tablist], .stButtonGroup, .st-key-compare-drawing, [data-chart="parallel"]'
+"""What is wider than a telephone and scrolls by itself."""
 
 
 @pytest.fixture(scope="module")
@@ -37,28 +34,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def address(runs: Path) -> Iterator[str]:
-    with dashboard(runs) as served:
-        yield f"{served}/compare"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as started:
-        yield started
-
-
-def wait_charts(page: Page, *keys: str) -> None:
-    for key in keys:
-        page.wait_for_selector(f'[data-chart="{key}"] .sv-plot[data-revision] .main-svg', timeout=30_000)
-
-
-def check(page: Page, name: str) -> None:
-    """No exception box, nothing wider than the window but what scrolls by itself; a picture for people to look at."""
-    assert page.locator('[data-testid="stException"]').count() == 0
-    assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0, f"{name} is too wide"
-    ARTIFACTS.mkdir(exist_ok=True)
-    page.screenshot(path=ARTIFACTS / f"compare-{name}.png")
+def address(address: str) -> str:
+    return f"{address}/compare"
 
 
 def traces(page: Page, key: str) -> dict[str, str]:
@@ -70,13 +47,13 @@ def traces(page: Page, key: str) -> dict[str, str]:
 
 @pytest.mark.parametrize(("width", "dark"), [(390, True), (1440, False)])
 def test_every_side_of_a_comparison(browser: Browser, address: str, width: int, dark: bool) -> None:
-    name = f"{width}-{'dark' if dark else 'light'}"
+    name = f"{width}-{theme(dark)}"
     page = open_tab(browser, f"{address}?filter=loss.beta_max>0&run=healthy&run=collapsed", width=width, dark=dark)
     wait_charts(page, "training.loss")
     drawn = traces(page, "training.loss")
     assert {"healthy", "collapsed", "b0.1-s0", "b2.0-s2", EVIL} <= drawn.keys() and len(set(drawn.values())) == 8
     assert page.locator("img[src=x]").count() == 0, "a name is text"
-    check(page, f"curves-{name}")
+    check(page, f"compare-curves-{name}", but=SCROLL)
     for tab, shown in (("Results", "stDataFrame"), ("Settings", None), ("Relations", None), ("Export", None)):
         page.get_by_text(tab, exact=True).first.click()
         if tab == "Relations":
@@ -86,7 +63,7 @@ def test_every_side_of_a_comparison(browser: Browser, address: str, width: int, 
             page.wait_for_selector(
                 f'[data-testid="{shown}"]' if shown else {"Settings": ".sv-difference", "Export": ".sv-offer"}[tab]
             )
-        check(page, f"{tab.lower()}-{name}")
+        check(page, f"compare-{tab.lower()}-{name}", but=SCROLL)
     assert "tab=export" in page.url and page.url.count("run=") == 2 and "filter=loss.beta_max" in page.url
     page.close()
 
@@ -110,7 +87,7 @@ def test_an_address_opens_the_same_view_elsewhere(browser: Browser, address: str
     figure = "document.querySelector('[data-chart=\"training.loss\"] .js-plotly-plot')"
     assert other.evaluate(f"{figure}._fullLayout.xaxis.title.text") == "epoch"
     assert other.evaluate(f"{figure}._fullData.filter(trace => trace.fill === 'toself').length") == 2
-    check(other, "seeds")
+    check(other, "compare-seeds", but=SCROLL)
     for opened in (page, other):
         opened.close()
 
@@ -122,7 +99,7 @@ def test_states_are_named(browser: Browser, address: str) -> None:
     for words in ("Not drawn: gone, ../../etc.", "Not drawn: broken.", "No place on this axis: healthy."):
         expect(banners).to_contain_text(words)
     assert list(traces(page, "training.loss")) == ["collapsed"]
-    check(page, "states")
+    check(page, "compare-states", but=SCROLL)
     page.goto(f"{address}?filter=state:asleep")
     expect(page.locator(".sv-banners")).to_contain_text("no such state", timeout=20_000)
     expect(page.locator("[data-state=nothing]")).to_contain_text("Change the filter")
@@ -135,12 +112,8 @@ def test_runs_that_are_caught_in_a_box_can_be_kept(browser: Browser, address: st
     page = open_tab(browser, f"{address}?filter=b*&tab=relations&across=loss.beta_max&up=training.loss")
     wait_charts(page, "scatter")
     page.locator('[data-chart="scatter"]').scroll_into_view_if_needed()
-    box = page.locator('[data-chart="scatter"] .nsewdrag').bounding_box()
-    assert box is not None
-    page.mouse.move(box["x"] + box["width"] * 0.7, box["y"] + 5)
-    page.mouse.down()
-    page.mouse.move(box["x"] + box["width"] - 2, box["y"] + box["height"] * 0.6, steps=5)
-    page.mouse.up()
+    box = place(page.locator('[data-chart="scatter"] .nsewdrag'))
+    drag(page, box, (0.7 * box["width"], 5), (box["width"] - 2, 0.6 * box["height"]), steps=5)
     page.get_by_text("Keep only these 3 runs").click()
     page.wait_for_function("location.search.includes('run=b2.0-s0') && !location.search.includes('filter')")
     assert sorted(re.findall(r"run=([^&]+)", page.url)) == ["b2.0-s0", "b2.0-s1", "b2.0-s2"]
@@ -213,8 +186,7 @@ def open_report(browser: Browser, path: Path) -> None:
     page.hover('[data-legend="b0.1-s0"]')
     faded = [page.locator(".sv-plot").first.locator(".scatterlayer .trace").nth(at).get_attribute("style") for at in range(6)]
     assert sum("opacity: 0.08" in (style or "") for style in faded) == 5, "all but the one pointed at"
-    ARTIFACTS.mkdir(exist_ok=True)
-    page.screenshot(path=ARTIFACTS / "compare-report.png", full_page=True)
+    picture(page, "compare-report", full_page=True)
     context.close()
 
 

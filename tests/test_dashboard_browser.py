@@ -2,7 +2,6 @@
 
 import os
 import shutil
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -13,18 +12,11 @@ from playwright.sync_api import Browser, Page, expect
 from shared.layout import RunLayout
 from shared.schema import RunState
 from shared.writer import JsonlWriter
-from tests.browser.driving import ROOT, chromium, dashboard, find_chromium, open_tab
+from tests.browser.driving import dashboard, open_tab, theme
+from tests.browser.looking import HIDE, NEEDS_CHROMIUM, check, drag, place, wait_charts
 from tests.run_factory import beat, make_run, make_zoo, training_row
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(find_chromium() is None, reason="no Chromium or Chrome on the PATH; `make test` installs one"),
-]
-ARTIFACTS = ROOT / "test-artifacts"
-HIDE = """hidden => {
-  Object.defineProperty(document, 'hidden', { value: hidden, configurable: true });
-  document.dispatchEvent(new Event('visibilitychange'));
-}"""
+pytestmark = NEEDS_CHROMIUM
 STATES = {
     "healthy-running": ("running", "Posterior healthy"),
     "collapsed-running": ("running", "Posterior collapse"),
@@ -45,34 +37,6 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def address(runs: Path) -> Iterator[str]:
-    with dashboard(runs) as served:
-        yield served
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as started:
-        yield started
-
-
-def check(page: Page, name: str) -> None:
-    """No exception box, nothing wider than the window; a picture for people to look at."""
-    assert page.locator('[data-testid="stException"]').count() == 0
-    overflow = page.evaluate(
-        "Math.max(0, ...[...document.querySelectorAll('main, main *, body')].map(e => e.scrollWidth - innerWidth))"
-    )
-    assert overflow <= 0, f"{name} is {overflow} px too wide"
-    ARTIFACTS.mkdir(exist_ok=True)
-    page.screenshot(path=ARTIFACTS / f"{name}.png")
-
-
-def wait_charts(page: Page, *keys: str) -> None:
-    for key in keys:
-        page.wait_for_selector(f"[data-chart={key}] .sv-plot[data-revision] .main-svg", timeout=20_000)
-
-
 @pytest.mark.parametrize("name", STATES)
 def test_live_page_of_each_state(browser: Browser, address: str, name: str) -> None:
     state, words = STATES[name]
@@ -90,7 +54,7 @@ def test_live_page_in_both_themes_and_widths(browser: Browser, address: str, wid
     page.wait_for_selector("[data-chart=kl]")
     page.set_viewport_size({"width": width, "height": 3000 if width > 400 else 6200})
     wait_charts(page, "kl", "active_units", "recon", "loss", "auroc", "lr", "step_s")
-    check(page, f"live-{width}-{'dark' if dark else 'light'}")
+    check(page, f"live-{width}-{theme(dark)}")
     page.close()
 
 
@@ -129,12 +93,7 @@ def ranges(page: Page) -> list[float]:
 
 
 def zoom(page: Page) -> None:
-    box = page.locator("[data-chart=kl] .nsewdrag").bounding_box()
-    assert box is not None
-    page.mouse.move(box["x"] + 80, box["y"] + 40)
-    page.mouse.down()
-    page.mouse.move(box["x"] + 200, box["y"] + 110, steps=4)
-    page.mouse.up()
+    drag(page, place(page.locator("[data-chart=kl] .nsewdrag")), (80, 40), (200, 110))
     page.wait_for_function("document.querySelector('[data-chart=kl] .js-plotly-plot')._fullLayout.xaxis.autorange === false")
 
 

@@ -1,45 +1,24 @@
 """The Jobs page in a real Chromium: a training is started from the form, watched, and stopped; and what a page may not start."""
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from dashboard.jobs.queue import Jobs
-from tests.browser.driving import ROOT, chromium, dashboard, find_chromium, open_page
+from tests.browser.driving import dashboard, open_page
+from tests.browser.looking import NEEDS_CHROMIUM, check
 from tests.run_factory import make_run
 from tests.tiny_runs import TINY, prepare_cohort
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(find_chromium() is None, reason="no Chromium or Chrome on the PATH; `make test` installs one"),
-]
-ARTIFACTS = ROOT / "test-artifacts"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as started:
-        yield started
+pytestmark = NEEDS_CHROMIUM
 
 
 @pytest.fixture
 def runs(tmp_path: Path) -> Path:
     make_run(tmp_path / "runs", "old", steps=20)
     return tmp_path / "runs"
-
-
-def check(page: Page, name: str) -> None:
-    """No exception box, nothing wider than the window; a picture for people to look at."""
-    assert page.locator('[data-testid="stException"]').count() == 0
-    overflow = page.evaluate(
-        "Math.max(0, ...[...document.querySelectorAll('main, main *, body')].map(e => e.scrollWidth - innerWidth))"
-    )
-    assert overflow <= 0, f"{name} is {overflow} px too wide"
-    ARTIFACTS.mkdir(exist_ok=True)
-    page.screenshot(path=ARTIFACTS / f"{name}.png")
 
 
 def enter(page: Page, option: str, value: str) -> None:
@@ -85,8 +64,8 @@ def test_a_training_is_started_watched_and_stopped(browser: Browser, runs: Path,
         page.set_viewport_size({"width": 390, "height": 900})
         check(page, "jobs-interrupted-390-light")
         page.get_by_role("link", name="Open its run").click()
-        expect(page.locator(".sv-head [data-state=interrupted]")).to_be_visible(timeout=20_000)
-        assert "/live?run=mine-" in page.url
+        page.wait_for_url("**/live?run=mine-*", timeout=20_000)
+        expect(page.locator(".sv-head:not(.sv-job-head) [data-state=interrupted]")).to_be_visible(timeout=20_000)
         page.close()
     (run,) = runs.glob("mine-*")
     assert list((run / "checkpoints").glob("interrupted_*.ckpt"))

@@ -1,6 +1,5 @@
 """The Latent space page in a real Chromium: from PCA to UMAP made beside the dashboard, lasso, patients, states, every state."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,15 +9,12 @@ from playwright.sync_api import Browser, Page, expect
 from shared.embedding import read_embedding
 from shared.layout import RunLayout
 from shared.schema import RunState
-from tests.browser.driving import ROOT, chromium, dashboard, find_chromium, open_tab
+from tests.browser.driving import open_tab, theme
+from tests.browser.looking import NEEDS_CHROMIUM, TABLES, check, place
 from tests.latent_runs import latent_run, write_snapshot
 from tests.run_factory import make_run
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(find_chromium() is None, reason="no Chromium or Chrome on the PATH; `make test` installs one"),
-]
-ARTIFACTS = ROOT / "test-artifacts"
+pytestmark = NEEDS_CHROMIUM
 MAP = "[data-chart=latent-map]"
 
 
@@ -33,40 +29,15 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def address(runs: Path) -> Iterator[str]:
-    with dashboard(runs) as served:
-        yield served
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as started:
-        yield started
-
-
 def title(page: Page, text: str, patience_s: float = 20) -> None:
     """Wait for the map of that title, with its points."""
     expect(page.locator(f"{MAP} h3")).to_contain_text(text, timeout=1000 * patience_s)
     page.wait_for_selector(f"{MAP} .scatterlayer path.point", timeout=20_000)
 
 
-def check(page: Page, name: str) -> None:
-    """No exception box, nothing wider than the window; a picture for people to look at."""
-    assert page.locator('[data-testid="stException"]').count() == 0
-    overflow = page.evaluate(
-        "Math.max(0, ...[...document.querySelectorAll('main, main *, body')].filter(e => !e.closest('[data-testid=stDataFrame]'))"
-        ".map(e => e.scrollWidth - innerWidth))"
-    )
-    assert overflow <= 0, f"{name} is {overflow} px too wide"
-    ARTIFACTS.mkdir(exist_ok=True)
-    page.screenshot(path=ARTIFACTS / f"latent-{name}.png", full_page=True)
-
-
 def lasso(page: Page) -> None:
     """Around most of the map: where its clusters lie is up to UMAP."""
-    box = page.locator(f"{MAP} .nsewdrag").first.bounding_box()
-    assert box
+    box = place(page.locator(f"{MAP} .nsewdrag").first)
     x, y, wide, high = box["x"] + box["width"] * 0.05, box["y"] + box["height"] * 0.05, box["width"] * 0.9, box["height"] * 0.9
     page.mouse.move(x, y)
     page.mouse.down()
@@ -94,7 +65,7 @@ def test_from_pca_to_umap_and_to_patients(browser: Browser, address: str, runs: 
     page.get_by_role("button", name="Follow the first 3").click()
     expect(page.locator("[data-chart=latent-time] .main-svg").first).to_be_visible(timeout=20_000)
     page.wait_for_function("location.search.split('patient=').length === 4")
-    check(page, "umap-1440-light")
+    check(page, "latent-umap-1440-light", but=TABLES, full_page=True)
     assert page.locator(f"{MAP} .selectionlayer path").count() > 0
     page.get_by_role("button", name="Clear", exact=True).click()
     expect(area).to_have_count(0, timeout=20_000)
@@ -137,5 +108,6 @@ def test_every_state(browser: Browser, address: str, query: str, said: str, widt
     expect(page.locator("main")).to_contain_text(said, timeout=20_000)
     if "plane" in query or "of=" in query:
         page.wait_for_selector(f"{MAP} .scatterlayer path.point", timeout=20_000)
-    check(page, f"{query.replace('=', '-').replace('&', '-').replace('%3A', '-')}-{width}-{'dark' if dark else 'light'}")
+    name = query.replace("=", "-").replace("&", "-").replace("%3A", "-")
+    check(page, f"latent-{name}-{width}-{theme(dark)}", but=TABLES, full_page=True)
     page.close()

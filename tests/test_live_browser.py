@@ -1,25 +1,33 @@
 """The Live page in a real Chromium: zoom that moves all charts and is exact, the crosshair, the axis, remedies and console."""
 
-from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, expect
 
 from shared.schema import RunState
 from shared.writer import encode_line
-from tests.browser.driving import chromium, dashboard, find_chromium, open_tab
+from tests.browser.driving import dashboard, open_tab
+from tests.browser.looking import NEEDS_CHROMIUM, check, drag, place, wait_charts
 from tests.run_factory import make_run
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(find_chromium() is None, reason="no Chromium or Chrome on the PATH; `make test` installs one"),
-]
+pytestmark = NEEDS_CHROMIUM
 STEPS = 30_000
 PLOT = "document.querySelector('[data-chart={key}] .js-plotly-plot')"
+HELD_UP = """
+import sys, time
+from pathlib import Path
+class Gate:
+    def find_spec(self, name, path=None, target=None):
+        while name == "dashboard.application" and not (Path(__file__).parent / "open").exists():
+            time.sleep(0.01)
+sys.meta_path.insert(0, Gate())
+"""
+"""Python carries out a module `sitecustomize` before all else: this one keeps the application from being loaded until it may be."""
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     runs = tmp_path_factory.mktemp("runs")
     layout = make_run(runs, "long", steps=600)
     rows = ({"loss": 2.0, "recon": step % 7, "kl": 1 + step % 5, "grad_norm": 1.0, "epoch": step / 1000, "time": 1.76e9 + step}
@@ -27,31 +35,15 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     layout.metrics.write_bytes(b"".join(encode_line(step, row) for step, row in enumerate(rows, start=1)))
     collapsed = make_run(runs, "collapsed", steps=900, collapse=True, state=RunState.RUNNING)
     collapsed.console.write_bytes(b"\x1b[1mepoch 0\x1b[0m\n10 %\r20 %\r<b>bold</b> words\n")
-    with dashboard(runs) as served:
-        yield served
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as started:
-        yield started
-
-
-def drawn(page: Page, *keys: str) -> None:
-    for key in keys:
-        page.wait_for_selector(f"[data-chart={key}] .sv-plot[data-revision] .main-svg", timeout=30_000)
+    return runs
 
 
 def test_zoom_moves_all_charts_at_full_resolution(browser: Browser, address: str) -> None:
     page = open_tab(browser, f"{address}/live?run=long&axis=Epoch&smooth=100")
-    drawn(page, "kl", "recon")
+    wait_charts(page, "kl", "recon")
     assert page.evaluate(f"{PLOT.format(key='kl')}._fullData[0].x.length") <= 2000
-    box = page.locator("[data-chart=kl] .nsewdrag").bounding_box()
-    assert box is not None
-    page.mouse.move(box["x"] + 0.50 * box["width"], box["y"] + 40)
-    page.mouse.down()
-    page.mouse.move(box["x"] + 0.52 * box["width"], box["y"] + 42, steps=4)
-    page.mouse.up()
+    box = place(page.locator("[data-chart=kl] .nsewdrag"))
+    drag(page, box, (0.50 * box["width"], 40), (0.52 * box["width"], 42))
     for key in ("kl", "recon"):
         page.wait_for_function(
             f"(() => {{ const p = {PLOT.format(key=key)}, x = p._fullData[0].x, [a, b] = p._fullLayout.xaxis.range;"
@@ -67,9 +59,8 @@ def test_zoom_moves_all_charts_at_full_resolution(browser: Browser, address: str
 
 def test_a_crosshair_shows_the_values_of_all_charts(browser: Browser, address: str) -> None:
     page = open_tab(browser, f"{address}/live?run=long")
-    drawn(page, "kl", "recon")
-    box = page.locator("[data-chart=kl] .nsewdrag").bounding_box()
-    assert box is not None
+    wait_charts(page, "kl", "recon")
+    box = place(page.locator("[data-chart=kl] .nsewdrag"))
     page.mouse.move(box["x"] + 100, box["y"] + 60)
     page.mouse.move(box["x"] + 200, box["y"] + 60)
     expect(page.locator("[data-chart=recon] .sv-cross")).to_be_visible()
@@ -81,7 +72,7 @@ def test_a_crosshair_shows_the_values_of_all_charts(browser: Browser, address: s
 
 def test_a_collapse_offers_its_remedies_and_the_console_is_text(browser: Browser, address: str) -> None:
     page = open_tab(browser, f"{address}/live?run=collapsed")
-    drawn(page, "kl")
+    wait_charts(page, "kl")
     page.get_by_text("Resume with a remedy").click()
     expect(page.locator('[data-testid="stExpanderDetails"] [data-testid="stCode"]')).to_contain_text("--remedy")
     assert page.get_by_role("button", name="Resume with this remedy").count() == 0, "nothing starts without --allow-jobs"
@@ -89,3 +80,17 @@ def test_a_collapse_offers_its_remedies_and_the_console_is_text(browser: Browser
     expect(page.get_by_text("<b>bold</b> words")).to_be_visible(timeout=15_000)
     expect(page.get_by_text("20 %")).to_have_count(0)
     page.close()
+
+
+def test_the_first_page_begins_while_the_server_loads_and_then_shows_its_curves(browser: Browser, tmp_path: Path) -> None:
+    make_run(tmp_path / "runs", "first", steps=300)
+    (tmp_path / "sitecustomize.py").write_text(HELD_UP)
+    with dashboard(tmp_path / "runs", env={"PYTHONPATH": str(tmp_path)}) as address:
+        page = open_tab(browser, f"{address}/live?run=first")  # returns when the document and its scripts are there
+        page.wait_for_function("globalThis.Plotly && document.querySelector('#root').childElementCount > 0", timeout=30_000)
+        assert page.locator(".sv-head").count() == 0, "the application is not there yet"
+        (tmp_path / "open").touch()
+        wait_charts(page, "kl", "recon")
+        assert page.evaluate(f"{PLOT.format(key='kl')}._fullData[0].x.at(-1)") == 300
+        check(page, "live-first-page-1440-light")
+        page.close()

@@ -1,25 +1,19 @@
 """The bell in a real browser: toasts in every tab and once, notifications of the browser on request, one connection for all tabs."""
 
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
-import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from shared.collapse import Verdict
 from shared.schema import RunState
-from tests.browser.driving import ROOT, chromium, dashboard, find_chromium
+from tests.browser.driving import dashboard, theme
+from tests.browser.looking import EVIL, HIDE, NEEDS_CHROMIUM, picture, place
 from tests.run_factory import make_run
 from tests.test_notify import COLLAPSE, become, tell
 from tests.test_notify_webhook import webhook
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(find_chromium() is None, reason="no Chromium or Chrome on the PATH; `make test` installs one"),
-]
-ARTIFACTS = ROOT / "test-artifacts"
-HOSTILE = "<img src=x onerror=alert(1)>"
+pytestmark = NEEDS_CHROMIUM
 RECORD = """
   globalThis.rung = [];
   globalThis.Notification = class {
@@ -28,16 +22,6 @@ RECORD = """
     constructor(title, options) { globalThis.rung.push([title, options.body]); }
   };
 """
-HIDE = """hidden => {
-  Object.defineProperty(document, 'hidden', { value: hidden, configurable: true });
-  document.dispatchEvent(new Event('visibilitychange'));
-}"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as started:
-        yield started
 
 
 def open_tab(context: BrowserContext, address: str) -> Page:
@@ -54,9 +38,7 @@ def toasts(page: Page):
 
 def test_a_notice_reaches_every_tab_once(browser: Browser, tmp_path: Path) -> None:
     runs = tmp_path / "runs"
-    run, other = (
-        make_run(runs, name, steps=60, state=RunState.RUNNING, age=timedelta(minutes=5)) for name in ("mine", HOSTILE)
-    )
+    run, other = (make_run(runs, name, steps=60, state=RunState.RUNNING, age=timedelta(minutes=5)) for name in ("mine", EVIL))
     with webhook(500) as server, dashboard(runs, "--notify-webhook", server.url) as address:
         context = browser.new_context(viewport={"width": 1440, "height": 900})
         context.add_init_script(RECORD)
@@ -67,7 +49,7 @@ def test_a_notice_reaches_every_tab_once(browser: Browser, tmp_path: Path) -> No
         for page in (first, second):
             expect(toasts(page)).to_contain_text("Posterior collapse", timeout=20_000)
         tell(run, COLLAPSE)
-        become(other, RunState.FAILED, f"out of memory {HOSTILE}")
+        become(other, RunState.FAILED, f"out of memory {EVIL}")
         for page in (first, second):
             expect(toasts(page)).to_have_count(2, timeout=20_000)
             assert page.locator(".sv-bell-root img").count() == 0
@@ -101,13 +83,12 @@ def check_panel(page: Page) -> None:
     expect(panel.locator(".sv-notice strong")).to_have_text(["Training failed", "Posterior collapse"])
     expect(panel.get_by_text("Not delivered: webhook at 127.0.0.1: answered 500")).to_be_visible(timeout=15_000)
     expect(toasts(page)).to_have_count(0)
-    ARTIFACTS.mkdir(exist_ok=True)
     for width, dark in ((1440, False), (390, True)):
         page.set_viewport_size({"width": width, "height": 900})
-        page.emulate_media(color_scheme="dark" if dark else "light")
-        box = panel.bounding_box()
-        assert box is not None and box["x"] >= 0 and box["x"] + box["width"] <= width
-        page.screenshot(path=ARTIFACTS / f"notices-{width}-{'dark' if dark else 'light'}.png")
+        page.emulate_media(color_scheme=theme(dark))
+        box = place(panel)
+        assert box["x"] >= 0 and box["x"] + box["width"] <= width
+        picture(page, f"notices-{width}-{theme(dark)}")
     page.keyboard.press("Tab")
     page.keyboard.press("Escape")
     expect(panel).to_be_hidden()

@@ -18,15 +18,11 @@ from shared.reader import read_record
 from shared.schema import RunNotes, RunState
 from shared.writer import write_record
 from tests.benchmarks.overview import make_many
-from tests.browser.driving import ROOT, chromium, dashboard, find_chromium, open_tab
+from tests.browser.driving import dashboard, open_tab
+from tests.browser.looking import EVIL, NEEDS_CHROMIUM, picture
 from tests.run_factory import beat, make_run, make_zoo
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(find_chromium() is None, reason="no Chromium or Chrome on the PATH; `make test` installs one"),
-]
-ARTIFACTS = ROOT / "test-artifacts"
-EVIL = "<img src=x onerror=alert(1)>"
+pytestmark = NEEDS_CHROMIUM
 SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 ROWS = ".sv-runs tbody tr[data-name]"
 
@@ -37,18 +33,6 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_zoo(folder)
     write_record(RunLayout(folder / "torn-log").notes, RunNotes(tags=["sweep", EVIL], note=f"see {EVIL}", archived=True))
     return folder
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
-def address(runs: Path) -> Iterator[str]:
-    with dashboard(runs) as served:
-        yield served
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +55,6 @@ def search(page: Page, text: str) -> None:
 def test_list_of_runs(browser: Browser, address: str, runs: Path) -> None:
     page = open_tab(browser, f"{address}/?archived=yes")
     page.wait_for_selector(ROWS, timeout=20_000)
-    ARTIFACTS.mkdir(exist_ok=True)
     for width, height in ((1440, 1300), (390, 3600)):
         page.set_viewport_size({"width": width, "height": height})
         expect(page.locator(ROWS)).to_have_count(len([path for path in runs.iterdir() if not path.name.startswith(".")]))
@@ -84,7 +67,7 @@ def test_list_of_runs(browser: Browser, address: str, runs: Path) -> None:
             assert page.get_by_test_id("stMain").evaluate("main => main.scrollWidth <= main.clientWidth"), (
                 "nothing is wider than the page"
             )
-            page.screenshot(path=ARTIFACTS / f"runs-{width}-{scheme}.png")
+            picture(page, f"runs-{width}-{scheme}")
     page.close()
 
 

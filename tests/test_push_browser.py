@@ -3,16 +3,12 @@
 import base64
 from typing import Any
 
-import pytest
-from playwright.sync_api import Page
+from playwright.sync_api import Browser, Page
 
 from dashboard.components import FRONTEND
-from tests.browser.driving import chromium, find_chromium
+from tests.browser.looking import NEEDS_CHROMIUM
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(find_chromium() is None, reason="no Chromium or Chrome on the PATH; `make test` installs one"),
-]
+pytestmark = NEEDS_CHROMIUM
 STAGE = """source => {
   globalThis.opened = [];
   globalThis.EventSource = class {
@@ -40,19 +36,19 @@ def held(page: Page) -> Any:
     return page.evaluate("held()")
 
 
-def test_a_tab_lets_go_of_runs_that_it_no_longer_shows() -> None:
+def test_a_tab_lets_go_of_runs_that_it_no_longer_shows(browser: Browser) -> None:
     code = base64.b64encode((FRONTEND / "push.js").read_bytes()).decode()
-    with chromium() as browser:
-        page = browser.new_page()
-        page.evaluate(STAGE, f"data:text/javascript;base64,{code}")
-        page.evaluate("void (globalThis.leave = mounted('head', 'push?run=0'))")
-        for number in range(1, 30):  # the same fragment, for one run after the other
-            page.evaluate(f"void (globalThis.leave = mounted('head', 'push?run={number}'))")
-        assert held(page) == [1, 2, ["push?run=29"]]
-        page.evaluate("void (globalThis.other = mounted('charts', 'push?run=29'))")
-        page.evaluate("leave()")
-        assert held(page) == [1, 2, ["push?run=29"]], "the charts still listen"
-        page.evaluate("other()")
-        assert held(page) == [0, 0, []]
-        page.evaluate("void (globalThis.leave = mounted('head', 'push?run=29'))")
-        assert held(page) == [1, 2, ["push?run=29"]], "and again"
+    page = browser.new_page()
+    page.evaluate(STAGE, f"data:text/javascript;base64,{code}")
+    page.evaluate("void (globalThis.leave = mounted('head', 'push?run=0'))")
+    for number in range(1, 30):  # the same fragment, for one run after the other
+        page.evaluate(f"void (globalThis.leave = mounted('head', 'push?run={number}'))")
+    assert held(page) == [1, 2, ["push?run=29"]]
+    page.evaluate("void (globalThis.other = mounted('charts', 'push?run=29'))")
+    page.evaluate("leave()")
+    assert held(page) == [1, 2, ["push?run=29"]], "the charts still listen"
+    page.evaluate("other()")
+    assert held(page) == [0, 0, []]
+    page.evaluate("void (globalThis.leave = mounted('head', 'push?run=29'))")
+    assert held(page) == [1, 2, ["push?run=29"]], "and again"
+    page.close()

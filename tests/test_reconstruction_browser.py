@@ -1,6 +1,5 @@
 """The Reconstruction page in a real Chromium: what it shows, what a click does to the address, and that it follows the run."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -8,15 +7,12 @@ from playwright.sync_api import Browser, Page, expect
 
 from shared.layout import RunLayout
 from shared.schema import RunState
-from tests.browser.driving import ROOT, chromium, dashboard, find_chromium, open_tab
+from tests.browser.driving import open_tab, theme
+from tests.browser.looking import NEEDS_CHROMIUM, TABLES, check, place, wait_charts
 from tests.reconstruction_factory import CONSTANT, events, write, write_step
 from tests.run_factory import make_run
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(find_chromium() is None, reason="no Chromium or Chrome on the PATH; `make test` installs one"),
-]
-ARTIFACTS = ROOT / "test-artifacts"
+pytestmark = NEEDS_CHROMIUM
 CHARTS = (
     "ranking",
     "over",
@@ -48,28 +44,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def address(runs: Path) -> Iterator[str]:
-    with dashboard(runs) as served:
-        yield f"{served}/reconstruction"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as started:
-        yield started
-
-
-def wait_charts(page: Page, *keys: str) -> None:
-    for key in keys:
-        page.wait_for_selector(f"[data-chart={key}] .sv-plot[data-revision] .main-svg", timeout=25_000)
-
-
-def check(page: Page, name: str) -> None:
-    """No exception box, no page wider than the window; a picture for people to look at."""
-    assert page.locator('[data-testid="stException"]').count() == 0
-    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{name} is too wide"
-    ARTIFACTS.mkdir(exist_ok=True)
-    page.screenshot(path=ARTIFACTS / f"reconstruction-{name}.png")
+def address(address: str) -> str:
+    return f"{address}/reconstruction"
 
 
 def shown_steps(page: Page) -> str:
@@ -85,7 +61,7 @@ def test_a_snapshot_is_shown_whole(browser: Browser, address: str, width: int, d
     assert CONSTANT in page.locator(".sv-banners").inner_text(), "what is not reconstructed is named"
     expect(page.locator("[data-chart=record] h3")).to_have_text("Record of p3")
     assert "step 300" in shown_steps(page)
-    check(page, f"{width}-{'dark' if dark else 'light'}")
+    check(page, f"reconstruction-{width}-{theme(dark)}", but=TABLES)
     page.close()
 
 
@@ -93,8 +69,7 @@ def click_point(page: Page, chart: str, index: int) -> None:
     """Click a point of the last trace of a chart."""
     page.locator(f"[data-chart={chart}]").scroll_into_view_if_needed()
     point = page.locator(f"[data-chart={chart}] .scatterlayer .trace").last.locator(".point").nth(index)
-    box = point.bounding_box()
-    assert box is not None
+    box = place(point)
     page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     page.mouse.move(box["x"] + box["width"] / 2 + 1, box["y"] + box["height"] / 2, steps=3)
     page.mouse.down()
@@ -150,16 +125,16 @@ def test_a_checkpoint_that_was_looked_into_can_be_chosen(browser: Browser, addre
 def test_what_is_missing_is_said(browser: Browser, address: str, runs: Path) -> None:
     page = open_tab(browser, f"{address}?run=bare")
     expect(page.locator(".sv-banners").first).to_contain_text("step-000000200.parquet: no readable parquet", timeout=15_000)
-    check(page, "unreadable")
+    check(page, "reconstruction-unreadable", but=TABLES)
     page.goto(f"{address}?run=bare&source=step-100")
     expect(page.locator(".sv-banners").first).to_contain_text("No uncertainty", timeout=15_000)
     wait_charts(page, "ranking")
     expect(page.locator(".sv-banners", has_text="Some snapshots")).to_contain_text("step-000000200.parquet")
     assert page.locator("[data-chart=coverage]").count() == 0
-    check(page, "no-uncertainty")
+    check(page, "reconstruction-no-uncertainty", but=TABLES)
     page.goto(f"{address}?run=young")
     expect(page.locator("[data-state=no-snapshot]")).to_contain_text("after step 200", timeout=15_000)
-    check(page, "none-yet")
+    check(page, "reconstruction-none-yet", but=TABLES)
     write_step(RunLayout(runs / "young"), 200, events(claimed=0.5))
     wait_charts(page, "ranking")
     page.goto(f"{address}?run=../../etc")

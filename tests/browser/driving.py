@@ -97,9 +97,14 @@ def chromium() -> Iterator[Browser]:
             browser.close()
 
 
+def theme(dark: bool) -> Literal["dark", "light"]:
+    """Its name, as browsers have it and as pictures are named."""
+    return "dark" if dark else "light"
+
+
 def open_page(browser: Browser, address: str, *, width: int = 1440, dark: bool = False) -> Page:
     """A page of its own profile."""
-    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme="dark" if dark else "light")
+    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=theme(dark))
     page = context.new_page()
     page.goto(address)
     return page
@@ -113,8 +118,7 @@ def open_tab(browser: Browser, address: str, *, width: int = 1440, dark: bool = 
     """A page of the profile that all tests share which ask for this width and theme; close the page, not its context."""
     key = browser, width, dark
     if key not in PROFILES:
-        scheme: Literal["dark", "light"] = "dark" if dark else "light"
-        PROFILES[key] = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        PROFILES[key] = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=theme(dark))
     page = PROFILES[key].new_page()
     page.goto(address)
     return page
