@@ -12,6 +12,7 @@ from starlette.routing import Route
 from streamlit.components.v2 import manifest_scanner
 
 from dashboard.compare.export import export_route
+from dashboard.compare.parts import part_route
 from dashboard.compare.view import REPORT
 from dashboard.components import plotly_route
 from dashboard.front import Loaded
@@ -23,11 +24,13 @@ SCRIPT = Path(__file__).with_name("app.py")
 
 def application(service: Service) -> st.App:
     """All that the server answers, without the guard and the front. Routes of the dashboard's own are listed here."""
+    parts = windows.Windows()
     routes = [
         service.revisions.route(),
         service.rows.route(),
         plotly_route(),
-        windows.route(service.store.snapshot),
+        windows.route(service.store.snapshot, parts),
+        part_route(service.store.snapshot, parts),
         export_route(service.runs),
         report_route(service),
     ]

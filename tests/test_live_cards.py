@@ -96,7 +96,7 @@ def long_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Snapshot:
 
 def test_a_part_of_a_long_run_is_whole(long_run: Snapshot) -> None:
     assert len(long_run.series("training", "loss")[0]) <= 2000
-    client = TestClient(Starlette(routes=[windows.route({"a": long_run}.get)]))
+    client = TestClient(Starlette(routes=[windows.route({"a": long_run}.get, windows.Windows())]))
     found = client.get(
         "/series?run=a&metric=training:loss&metric=training:stays_per_s&axis=step&smooth=0&from=9000&to=9500"
     ).json()
@@ -158,7 +158,7 @@ def test_smoothing_a_part_is_not_bent_by_spikes(tmp_path: Path, monkeypatch: pyt
 
 def test_what_is_not_finite_is_a_gap_in_a_part_too(tmp_path: Path) -> None:
     snapshot = logged(tmp_path, lambda step: {"loss": float("nan") if step == 5 else 1.0}, 9)
-    client = TestClient(Starlette(routes=[windows.route({"a": snapshot}.get)]))
+    client = TestClient(Starlette(routes=[windows.route({"a": snapshot}.get, windows.Windows())]))
     assert client.get("/series?run=a&metric=training:loss&smooth=0&from=1&to=9").json()[0]["y"].index(None) == 4
 
 
@@ -174,7 +174,7 @@ def test_what_is_not_finite_is_a_gap_in_a_part_too(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_requests_that_make_no_sense(tmp_path: Path, query: str, status: int) -> None:
     make_run(tmp_path, "a", steps=5)
-    client = TestClient(Starlette(routes=[windows.route(Store(tmp_path, lambda _name: 1).snapshot)]))
+    client = TestClient(Starlette(routes=[windows.route(Store(tmp_path, lambda _name: 1).snapshot, windows.Windows())]))
     assert client.get(f"/series?{query}").status_code == status
 
 

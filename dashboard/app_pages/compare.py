@@ -28,7 +28,7 @@ COLUMNS = 3
 
 def card(key: str, made: Made, pick: bool = False) -> dict[str, Any]:
     """A chart for the grid; drawn anew only when the picture is another one."""
-    return picture(key, made.title, to_json(made.figure), made.help, made.note, pick)
+    return picture(key, made.title, to_json(made.figure), made.help, made.note, pick) | made.zoom
 
 
 def curves(loaded: Loaded, view: View, look: Look) -> None:

@@ -1,12 +1,14 @@
 """The charts of a comparison with their titles and reading guides, for the page and for the report."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from dashboard.charts import Look
 from dashboard.compare.curves import Drawn, Group, left_out, lines
-from dashboard.compare.figures import FEW, Figure, overlay
+from dashboard.compare.figures import FEW, Figure, overlay, time_unit
 from dashboard.compare.outcomes import BETTER, OF, title
+from dashboard.compare.parts import asking
 from dashboard.compare.relations import Axis, option_axes, outcome_axis, parallel, parallel_axes, scatter
 from dashboard.compare.view import Ref, View
 from dashboard.compare.words import lacking, names_text
@@ -25,6 +27,8 @@ class Made:
     help: str
     note: str
     figure: Figure
+    zoom: dict[str, Any] = field(default_factory=dict)
+    """How a page asks for a part of it at full resolution."""
 
 
 def chart(groups: Sequence[Group], ref: Ref, view: View, look: Look) -> Made:
@@ -38,7 +42,10 @@ def chart(groups: Sequence[Group], ref: Ref, view: View, look: Look) -> Made:
         value = groups[0].members[0].snapshot.latest(*ref)
         note = f"{number(value)} {info.unit}" if value is not None else ""
     guide = " ".join(part for part in (info.help, WAYS.get(BETTER.get(ref[1], ""), "")) if part)
-    return Made(title(ref), guide, note, overlay(found, ref, view, look, raw))
+    figure = overlay(found, ref, view, look, raw)
+    per = time_unit(found)[0] if view.x == "time" else 1
+    bands = sum(line.low is not None for line in found)
+    return Made(title(ref), guide, note, figure, asking(ref, view, per, raw, bands, found) if figure["data"] else {})
 
 
 def relations(runs: Sequence[Drawn], view: View, look: Look) -> tuple[Made, Made]:

@@ -44,7 +44,7 @@ def overlay(lines: Sequence[Line], ref: Ref, view: View, look: Look, raw: Sequen
     if not len(values):
         return nothing("No run has a value of this", look)
     log = is_log(values, look.scale)
-    per, unit = _time_unit(lines) if view.x == "time" else (1, "")
+    per, unit = time_unit(lines) if view.x == "time" else (1, "")
     base = layout(
         look, x=AXES[view.x].format(unit=unit), y=info.unit, identity=f"{ref}:{view.key}:{log}", height=HEIGHT,
     )  # fmt: skip
@@ -63,7 +63,8 @@ def overlay(lines: Sequence[Line], ref: Ref, view: View, look: Look, raw: Sequen
     return {"data": data + [_trace(line, per, look, log) for line in lines], "layout": base}
 
 
-def _time_unit(lines: Sequence[Line]) -> tuple[float, str]:
+def time_unit(lines: Sequence[Line]) -> tuple[float, str]:
+    """What seconds are divided by, and the name of that unit, for curves of this length."""
     longest = max((float(line.x[-1]) for line in lines if len(line.x)), default=0.0)
     return next((per, unit) for least, per, unit in UNITS if longest >= least)
 

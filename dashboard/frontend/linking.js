@@ -23,12 +23,14 @@ function unlink(card) {
 // Dates of an axis are texts in UTC without saying so; numbers of dates are milliseconds.
 const place = (value) => (typeof value === "number" ? value : Number.isNaN(Number(value)) ? Date.parse(`${value.replace(" ", "T")}Z`) : Number(value));
 
-// The curves of a figure between `range`, put in place of the whole ones. Each trace says in `meta` what it is.
+// The curves of a figure between `range`, put in place of the whole ones. Each trace says in `meta` what it is, or, where charts hold
+// several runs, the card does in `curves`, one for each trace (dashboard/compare/parts.py).
 async function refine(card, data, range) {
-  const wanted = data.map((trace, index) => [trace.meta, index]).filter(([meta]) => typeof meta === "string");
+  const [word, names] = card.data.curves ? ["curve", card.data.curves] : ["metric", data.map((trace) => trace.meta)];
+  const wanted = names.map((name, index) => [name, index]).filter(([name]) => typeof name === "string");
   if (!card.data.window || !wanted.length) return;
   const [from, to] = range.map(place);
-  const asked = new URLSearchParams([...wanted.map(([meta]) => ["metric", meta]), ["from", Math.min(from, to)], ["to", Math.max(from, to)]]);
+  const asked = new URLSearchParams([...wanted.map(([name]) => [word, name]), ["from", Math.min(from, to)], ["to", Math.max(from, to)]]);
   const response = await fetch(`${new URL(card.data.window, document.baseURI)}&${asked}`);
   if (!response.ok) throw new Error(await response.text());
   const found = await response.json();

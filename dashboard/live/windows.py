@@ -31,7 +31,7 @@ from shared.series import Series
 PATH = "/series"
 MOST_BYTES = 96 << 20
 """Of the log that one request reads: about 200,000 steps of 20 metrics. Of a longer part what memory holds is shown, all of it."""
-KEPT_PARTS, KEPT_BYTES = 12, 128 << 20
+KEPT_PARTS, KEPT_BYTES = 24, 128 << 20
 SMOOTH_BEFORE = 6
 """A smoothed curve begins so many time constants before the part that is shown."""
 
@@ -136,9 +136,8 @@ def answer(windows: Windows, snapshot: Snapshot, metrics: Sequence[str], kind: A
     return orjson.dumps(found, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
-def route(snapshot_of: Callable[[str], Snapshot | None]) -> Route:
+def route(snapshot_of: Callable[[str], Snapshot | None], windows: Windows) -> Route:
     """The route above. 400 for a request that makes no sense, 404 for a run that is not there."""
-    windows = Windows()
 
     async def send(request: Request) -> Response:
         asked = request.query_params
