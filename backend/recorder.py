@@ -120,6 +120,7 @@ class RunRecorder:
             return
         for path in (self.layout.metrics, self.layout.evaluations, self.layout.events):
             cut_after_step(path, from_step, self.layout.discarded / path.name)
+        self._write_beat()  # before run.json says that it runs: who reads both must not see the beat of an earlier session
         self.set_state(RunState.RUNNING, from_step)
         self._heart = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
         self._heart.start()

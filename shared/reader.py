@@ -215,7 +215,10 @@ def read_status(layout: RunLayout) -> RunStatus:
 def _judge_liveness(
     health: Health, info: RunInfo, heartbeat: Heartbeat | None, reason: str | None
 ) -> tuple[Health, str | None]:
-    age = now() - (heartbeat.at if heartbeat else info.state_since)
+    """By the newest sign of life. A process that takes a run up again is one, whatever the last one's heartbeat says."""
+    age = now() - max(
+        [info.state_since, *(each.started_at for each in info.sessions[-1:]), *([heartbeat.at] if heartbeat else [])]
+    )
     pid, host = _process_of(info, heartbeat)
     if pid is not None and host == socket.gethostname() and not _alive(pid):
         return Health.DEAD, f"process {pid} is gone and left no final state (killed?); resume the run to go on"

@@ -8,7 +8,8 @@ from backend.checkpoints import CheckpointWriter
 from backend.lit import SeqSetVAEModule
 from backend.recorder import RunRecorder, pack, unpack
 from shared.layout import RunLayout
-from shared.schema import RunInfo
+from shared.reader import read_record
+from shared.schema import Heartbeat, RunInfo, RunState
 from tests.tiny_runs import metrics, newest, start, stays
 
 __all__ = ["stays"]
@@ -41,6 +42,15 @@ def test_held_lines_are_whole_after_a_flush(tmp_path, monkeypatch):
     assert [(row["step"], row["loss"], row["lr"]) for row in metrics(recorder.layout)] == [
         (i, float(i), 0.5) for i in (1, 2, 3)
     ]
+
+
+def test_a_run_says_that_it_runs_only_once_its_heart_has_beaten(tmp_path, monkeypatch):
+    recorder, beats = recorder_in(tmp_path), []
+    monkeypatch.setattr(recorder, "save_info", lambda: beats.append(read_record(recorder.layout.heartbeat, Heartbeat)))
+    recorder.begin(from_step=25)
+    monkeypatch.undo()
+    recorder.end(RunState.FINISHED)
+    assert [(beat.step, beat.phase) for beat in beats] == [(25, "starting")]
 
 
 def test_no_checkpoint_and_no_validation_is_ahead_of_the_log(stays, tmp_path, monkeypatch):

@@ -62,6 +62,16 @@ def test_silent_process_that_still_exists_is_stale_not_dead(tmp_path: Path) -> N
     assert read_status(a_run(tmp_path / "a", RunState.RUNNING, os.getpid(), age_s=600)).health is Health.STALE
 
 
+@pytest.mark.parametrize("host", [HERE, "another-host"])
+def test_run_that_has_just_been_resumed_is_not_judged_by_the_heartbeat_of_its_last_session(tmp_path: Path, host: str) -> None:
+    layout = a_run(tmp_path / "a", RunState.RUNNING, os.getpid(), age_s=600)
+    info = read_record(layout.run_json, RunInfo)
+    info.sessions.append(Session(started_at=now(), from_step=5, pid=os.getpid(), host=host, command=[]))
+    write_record(layout.run_json, info)
+    status = read_status(layout)
+    assert (status.health, status.reason) == (Health.RUNNING, None)
+
+
 def test_process_on_another_host_cannot_be_called_dead(tmp_path: Path) -> None:
     assert read_status(a_run(tmp_path / "a", RunState.RUNNING, dead_pid(), host="another-host")).health is Health.RUNNING
 
