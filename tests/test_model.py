@@ -11,7 +11,7 @@ from backend.layers import AttentionPool
 from backend.lit import SeqSetVAEModule
 from backend.model import carried_forward
 from shared.config import TrainConfig, build_config
-from tests import reference
+from tests import padded, reference
 from tests.cohort import VARIABLES, batch_of, cohort
 
 VARIANTS = {
@@ -217,3 +217,20 @@ def test_constant_variables_cannot_fake_likelihood():
     moved = dataclasses.replace(batch, value=torch.where(constant, 9.0, batch.value))
     table = module.net.encoder.embed.table
     torch.testing.assert_close(decoder.loss(state, moved, table), decoder.loss(state, batch, table))
+
+
+@pytest.mark.parametrize("options", [VARIANTS["full"], VARIANTS["latent"]], ids=["full", "latent"])
+def test_the_padded_version_is_the_same_model(options):
+    """The baseline of `train_throughput --padded` computes what we compute."""
+    module = build(**options)
+    batch = batch_of(cohort(largest=20))
+    ours, _, logit = module.objective(batch, module.net.encode(batch, sample=False))
+    ours.backward()
+    got = {name: p.grad.clone() for name, p in module.named_parameters()}
+    module.zero_grad()
+    theirs, padded_logit = padded.loss(module, padded.Grid.of(batch))
+    theirs.backward()
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(logit, padded_logit, rtol=1e-4, atol=1e-5)
+    for name, parameter in module.named_parameters():
+        torch.testing.assert_close(got[name], parameter.grad, rtol=1e-3, atol=1e-4, msg=lambda m, n=name: f"{n}: {m}")

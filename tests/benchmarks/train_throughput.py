@@ -1,10 +1,11 @@
-"""Stays per second of forward, backward and step, against a naive per-stay, per-set loop of the same model.
+"""Stays per second of forward, backward and step, against a naive per-stay, per-set loop of the same model, or padded blocks.
 
     python -m tests.benchmarks train_throughput --data prepared/physionet2012
+    python -m tests.benchmarks train_throughput --padded
     python -m tests.benchmarks train_throughput --older-sizes
 
-Without --data, PhysioNet 2012 is prepared from ../shared/data. CPU seconds are taken with one thread: two threads wait for
-each other in a spin that counts as CPU time.
+Without --data, PhysioNet 2012 is prepared from ../shared/data. With --padded the baseline is the same network on padded blocks
+(`tests.padded`). CPU seconds are taken with one thread: two threads wait for each other in a spin that counts as CPU time.
 """
 
 import argparse
@@ -25,7 +26,7 @@ from backend.build import build_module
 from backend.lit import SeqSetVAEModule
 from backend.store import PreparedDataset
 from shared.config import build_config
-from tests import reference
+from tests import padded, reference
 from tests.benchmarks.harness import report
 
 RAW = Path(__file__).parents[3] / "shared" / "data" / "physionet2012"
@@ -42,11 +43,17 @@ def main(argv: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="train_throughput", description=__doc__)
     parser.add_argument("--data", type=Path, help="prepared PhysioNet 2012")
     parser.add_argument("--older-sizes", action="store_true", help="the older system's sizes, both decoders")
+    parser.add_argument("--padded", action="store_true", help="against padded blocks, at batch 32")
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 4, 8, 16, 32])
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args(argv)
     with prepared(options.data) as data:
-        older_sizes(data) if options.older_sizes else against_loop(data, options.batch_sizes, options.threads)
+        if options.older_sizes:
+            older_sizes(data)
+        elif options.padded:
+            against_padded(data, options.threads)
+        else:
+            against_loop(data, options.batch_sizes, options.threads)
 
 
 @contextmanager
@@ -89,6 +96,31 @@ def against_loop(data: PreparedDataset, batch_sizes: list[int], threads: int) ->
     relative = {str(size): speed / speeds[0] for size, speed in zip(batch_sizes, speeds, strict=True)}
     figures = {"ratio_vs_loop": ratios.get(16, ratios[batch_sizes[-1]]), "relative_by_batch": relative, "threads": threads}
     report("train_throughput", rows, figures)
+
+
+def against_padded(data: PreparedDataset, threads: int, size: int = 32) -> None:
+    """Wall clock against padded blocks over the same batches, in turns."""
+    torch.set_num_threads(threads)
+    module, other = build_module(build_config({}), data, 100), build_module(build_config({}), data, 100)
+    batches = batches_of(data, module, size, 4)
+    grids = [padded.Grid.of(batch) for batch in batches]
+    fast, dense = stepper(module), dense_stepper(other)
+    ours, theirs = [], []
+    for repeat in range(REPEATS + 1):
+        spent = timed(fast, batches, time.perf_counter), timed(dense, grids, time.perf_counter)
+        if repeat:  # the first fills caches
+            ours.append(spent[0])
+            theirs.append(spent[1])
+    count, cells = size * len(batches), sum(grid.there.numel() for grid in grids)
+    ratios = [slow / quick for slow, quick in zip(theirs, ours, strict=True)]
+    rows: list[dict[str, object]] = [
+        {"version": "ours", "stays/s": count / median(ours), "ms per stay": 1000 * median(ours) / count},
+        {"version": "padded", "stays/s": count / median(theirs), "ms per stay": 1000 * median(theirs) / count},
+    ]
+    report("train_throughput", rows, {
+        "ratio_vs_padded": median(ratios), "least": min(ratios), "most": max(ratios), "batch_size": size, "threads": threads,
+        "events_of_cells": sum(batch.events for batch in batches) / cells,
+    })  # fmt: skip
 
 
 def older_sizes(data: PreparedDataset) -> None:
@@ -134,6 +166,20 @@ def naive_stepper(module: SeqSetVAEModule) -> Callable[[list[reference.Stay]], N
 
     def step(stays: list[reference.Stay]) -> None:
         reference.loss(module, stays, sample=True)[0].backward()
+        module.configure_gradient_clipping(optimizer)
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return step
+
+
+def dense_stepper(module: SeqSetVAEModule) -> Callable[[padded.Grid], None]:
+    """The same step on padded blocks."""
+    module.train()
+    optimizer = module.configure_optimizers()["optimizer"]
+
+    def step(grid: padded.Grid) -> None:
+        padded.loss(module, grid, sample=True)[0].backward()
         module.configure_gradient_clipping(optimizer)
         optimizer.step()
         optimizer.zero_grad()
