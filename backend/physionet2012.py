@@ -133,7 +133,9 @@ class Physionet2012:
         self._counts["unsorted"] += group.unsorted
         self._counts["repeats"] += group.repeats
         ids = [block[position].id for position in group.stays]
-        used, variable = np.unique(rows.name[kept][group.order], return_inverse=True)
+        name = rows.name[kept][group.order]
+        used = np.flatnonzero(np.bincount(name))
+        variable = np.searchsorted(used, np.arange(len(rows.names)))[name]
         yield Chunk(
             stays=pd.DataFrame({"stay_id": ids, "subject_id": ids}, dtype="str"),
             set_count=group.set_count, set_size=group.set_size, set_minute=group.set_minute,
