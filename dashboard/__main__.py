@@ -25,7 +25,7 @@ class Server(uvicorn.Server):
     """uvicorn that says where it answers, and that ends open event streams at once when told to stop."""
 
     def __init__(self, load: Callable[[Front], Loaded], access: auth.Access, welcome: str) -> None:
-        self.front = Front(load, self._stop)
+        self.front = Front(load, self._stop, signs_in=access.way == "oidc")
         super().__init__(uvicorn.Config(
             access.guard(self.front), log_level="warning", access_log=False, timeout_graceful_shutdown=1, ws="websockets-sansio",
             server_header=False,

@@ -40,12 +40,13 @@ def script(file: Path) -> Response:
 
 
 @cache
-def document(charts: bool) -> str:
-    """The document of a page with or without charts."""
+def document(charts: bool, signs_in: bool = False) -> str:
+    """The document of a page with or without charts; `signs_in`: Streamlit is to know who looks."""
     page = streamlit_files()["/index.html"].read_text(encoding="utf-8")
     early = (FRONTEND / "early.js").read_text(encoding="utf-8")
     plotly = f' data-plotly="{SMALL_PLOTLY_PATH}"' if charts else ""
-    return page.replace("<head>", f"<head><script{plotly}>{early}</script>", 1)
+    cookie = ' data-cookie="_streamlit_xsrf"' if signs_in else ""
+    return page.replace("<head>", f"<head><script{plotly}{cookie}>{early}</script>", 1)
 
 
 def inline_scripts() -> list[str]:

@@ -41,12 +41,14 @@ class Front:
     Args:
         load: makes the application; may give the front a `reader` on its way there.
         failed: called when that raised an error, which `error` then holds.
+        signs_in: Streamlit is to know who looks.
     """
 
-    def __init__(self, load: "Callable[[Front], Loaded]", failed: Callable[[], None]) -> None:
+    def __init__(self, load: "Callable[[Front], Loaded]", failed: Callable[[], None], *, signs_in: bool = False) -> None:
         self.error: BaseException | None = None
         self._load = load
         self._failed = failed
+        self._signs_in = signs_in
         self._files = streamlit_files()
         self._asked: list[str] = []
         self._reader: Callable[[list[str]], None] | None = None
@@ -108,7 +110,7 @@ class Front:
             self._asked += names
             if self._reader is not None:
                 self._reader(names)
-        return Response(document(charts), media_type="text/html", headers=headers)
+        return Response(document(charts, self._signs_in), media_type="text/html", headers=headers)
 
     async def _live(self, receive: Receive, send: Send) -> None:
         """Say that it serves at once, and load meanwhile."""

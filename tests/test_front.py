@@ -189,6 +189,7 @@ def test_the_document_begins_with_our_script_and_names_it_for_the_policy() -> No
     assert "data-plotly=" not in document(charts=False)
     scripts = inline_scripts()
     assert len(scripts) == 2 and all(f">{script}</script>" in document(charts=False) for script in scripts)
+    assert 'data-cookie="_streamlit_xsrf">' in document(charts=False, signs_in=True) and "data-cookie=" not in page
     early = links().split(", ")
     assert f"<{SMALL_PLOTLY_PATH}>; rel=preload; as=script" in early and any("BidiComponent" in link for link in early)
     assert all(f"/{link.split('>')[0][1:]}" in streamlit_files() for link in early[1:])

@@ -1,11 +1,12 @@
 // Stands in the document of every page, in front of Streamlit's scripts. They learn here where the server is, and so connect without
-// asking for its health first at two addresses; and plotly.js is started while the server still draws the first charts.
+// asking for its health first at two addresses (but where somebody signs in: the answer to that sets the cookie without which Streamlit
+// does not believe a connection who it comes from); and plotly.js is started while the server still draws the first charts.
 const base = new URL(location.pathname.replace(/[^/]*$/, ""), location.origin).href;
-window.__streamlit = {
+const { cookie, plotly } = document.currentScript.dataset;
+if (!cookie || document.cookie.includes(`${cookie}=`)) window.__streamlit = {
   BACKEND_BASE_URL: base,
   HOST_CONFIG: { allowedOrigins: [location.origin], useExternalAuthToken: false, enableCustomParentMessages: false },
 };
-const plotly = document.currentScript.dataset.plotly;
 if (plotly) {
   const url = new URL(plotly, base).href;
   const fetched = new Promise((resolve, reject) => {
