@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from playwright.sync_api import Browser
 
 from dashboard.charts import Look
 from dashboard.compare.cards import chart
@@ -17,7 +18,8 @@ from dashboard.compare.results import table
 from dashboard.compare.table import columns
 from dashboard.compare.view import View, ref_text
 from shared.writer import JsonlWriter
-from tests.browser.driving import chromium, dashboard, find_chromium, open_page
+from tests.browser.driving import find_chromium, open_tab
+from tests.browser.looking import wait_charts
 from tests.compared import compared_run, line_rows, loaded
 
 TAG = "train/my_metric"
@@ -69,14 +71,14 @@ def test_they_are_drawn_listed_exported_and_reported(runs: Path) -> None:
 
 @pytest.mark.browser
 @pytest.mark.skipif(find_chromium() is None, reason="no Chromium or Chrome on the PATH; `make test` installs one")
-def test_one_is_chosen_by_its_name_and_stands_in_the_address(runs: Path) -> None:
-    with dashboard(runs) as address, chromium() as browser:
-        page = open_page(browser, f"{address}/compare?run=a&run=b&metrics=training.loss")
-        page.wait_for_selector('[data-chart="training.loss"] .main-svg', timeout=30_000)
-        page.get_by_label("Chosen metrics").fill("my_metric")
-        page.get_by_role("option", name=TAG, exact=True).click()
-        page.wait_for_selector(f'[data-chart="training.{TAG}"] .main-svg')
-        page.wait_for_url("**my_metric**")
-        page.goto(page.url)
-        page.wait_for_selector(f'[data-chart="training.{TAG}"] .main-svg')
-        assert page.locator('[data-testid="stException"]').count() == 0
+def test_one_is_chosen_by_its_name_and_stands_in_the_address(browser: Browser, address: str) -> None:
+    page = open_tab(browser, f"{address}/compare?run=a&run=b&metrics=training.loss")
+    wait_charts(page, "training.loss")
+    page.get_by_label("Chosen metrics").fill("my_metric")
+    page.get_by_role("option", name=TAG, exact=True).click()
+    wait_charts(page, f"training.{TAG}")
+    page.wait_for_url("**my_metric**")
+    page.goto(page.url)
+    wait_charts(page, "training.loss", f"training.{TAG}")
+    assert page.locator('[data-testid="stException"]').count() == 0
+    page.close()

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from playwright.sync_api import Browser
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
@@ -20,7 +21,8 @@ from shared.collapse import Verdict
 from shared.schema import Event
 from shared.verdicts import verdict_data
 from shared.writer import JsonlWriter
-from tests.browser.driving import chromium, dashboard, find_chromium, open_page
+from tests.browser.driving import find_chromium, open_tab
+from tests.browser.looking import drag, place, wait_charts
 from tests.compared import compared_run, loaded
 
 STEPS = 20_000
@@ -101,21 +103,19 @@ def test_each_trace_of_a_chart_has_its_name_and_many_lines_have_none(runs: Path)
 
 @pytest.mark.browser
 @pytest.mark.skipif(find_chromium() is None, reason="no Chromium or Chrome on the PATH; `make test` installs one")
-def test_zooming_shows_every_step_of_each_run(runs: Path) -> None:
+def test_zooming_shows_every_step_of_each_run(browser: Browser, address: str) -> None:
     plot = "document.querySelector('[data-chart=\"training.loss\"] .js-plotly-plot')"
-    with dashboard(runs) as address, chromium() as browser:
-        page = open_page(browser, f"{address}/compare?run=a&run=b,+c&metrics=training.loss")
-        page.wait_for_selector('[data-chart="training.loss"] .sv-plot[data-revision] .main-svg', timeout=30_000)
-        assert page.evaluate(f"{plot}._fullData.every(trace => trace.x.length <= 2001)")
-        box = page.locator(".nsewdrag").first.bounding_box()
-        assert box is not None
-        page.mouse.move(box["x"] + 0.50 * box["width"], box["y"] + 40)
-        page.mouse.down()
-        page.mouse.move(box["x"] + 0.53 * box["width"], box["y"] + 42, steps=4)
-        page.mouse.up()
-        page.wait_for_function(
-            f"(([low, high]) => high - low < 1000 && {plot}._fullData.length === 2 && {plot}._fullData.every("
-            "({ x, y }) => x[1] - x[0] === 1 && x[0] >= low - 2 && x.at(-1) <= high + 2 && y[0] % 1000 === x[0] % 97))"
-            f"({plot}._fullLayout.xaxis.range)"
-        )
-        assert page.locator('[data-testid="stException"]').count() == 0
+    page = open_tab(browser, f"{address}/compare?run=a&run=b,+c&metrics=training.loss")
+    wait_charts(page, "training.loss")
+    assert page.evaluate(f"{plot}._fullData.every(trace => trace.x.length <= 2001)")
+    page.get_by_label("Chosen metrics").wait_for()  # all that stands above the charts, and would move them
+    page.locator(".nsewdrag").first.hover()  # waits until they stand still
+    box = place(page.locator(".nsewdrag").first)
+    drag(page, box, (0.50 * box["width"], 40), (0.53 * box["width"], 42))
+    page.wait_for_function(
+        f"(([low, high]) => high - low < 1000 && {plot}._fullData.length === 2 && {plot}._fullData.every("
+        "({ x, y }) => x[1] - x[0] === 1 && x[0] >= low - 2 && x.at(-1) <= high + 2 && y[0] % 1000 === x[0] % 97))"
+        f"({plot}._fullLayout.xaxis.range)"
+    )
+    assert page.locator('[data-testid="stException"]').count() == 0
+    page.close()
