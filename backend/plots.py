@@ -76,7 +76,7 @@ def save(figure: Figure, path: Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def caption(axes: Axes, title: str, text: str, width: int = 76) -> None:
+def caption(axes: Axes, title: str, text: str, width: int = 70) -> None:
     """A chart's title, and under it what it shows."""
     lines = textwrap.wrap(text.replace("$", r"\$"), width)
     axes.set_title(title, loc="left", fontsize=10, fontweight="bold", pad=6 + 10 * len(lines))
@@ -94,12 +94,12 @@ def draw(axes: Axes, found: Content) -> None:
         return
     values = np.concatenate([curve.y[np.isfinite(curve.y)] for curve in curves])
     log = is_log(values, found.scale)
+    guides = [guide for guide in found.guides if guide.always or is_near(guide, values)]
     for curve in curves:
         _line(axes, curve, log)
-    _y_axis(axes, values, log, found)
-    for guide in found.guides:
-        if guide.always or is_near(guide, values):
-            _guide(axes, guide)
+    _y_axis(axes, values, log, [*found.include, *(guide.low for guide in guides if guide.label)])
+    for guide in guides:
+        _guide(axes, guide)
     for mark in found.marks:
         _mark(axes, mark)
     axes.set_xlabel("optimizer step")
@@ -134,22 +134,22 @@ def _line(axes: Axes, curve: Curve, log: bool) -> None:
     )  # fmt: skip
 
 
-def _y_axis(axes: Axes, values: np.ndarray, log: bool, found: Content) -> None:
-    """As far as the values are worth showing; what lies beyond is said."""
+def _y_axis(axes: Axes, values: np.ndarray, log: bool, include: Sequence[float]) -> None:
+    """As far as the values are worth showing, and `include`, every guide's place among them; what lies beyond is said."""
     if log:
         axes.set_yscale("log")
         axes.margins(y=0.12)
         axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
         axes.yaxis.set_minor_formatter(NullFormatter())
         return
-    low, high = robust_range(values, found.include)
-    bottom, top = max(min([values.min(), *found.include]), low), min(max([values.max(), *found.include]), high)
+    low, high = robust_range(values, include)
+    bottom, top = max(min([values.min(), *include]), low), min(max([values.max(), *include]), high)
     room = 0.06 * (top - bottom) or 0.05 * abs(top) or 1.0
     axes.set_ylim(bottom - room, top + room)
     axes.yaxis.set_major_locator(MaxNLocator(6, steps=STEPS))
     axes.yaxis.set_minor_locator(AutoMinorLocator(1))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:,.6g}".replace("-", "−")))
-    clipped = outside(values, found.include)
+    clipped = outside(values, include)
     if clipped is not None:
         above = clipped > np.median(values)
         axes.annotate(

@@ -1,5 +1,6 @@
 """`curves`: pictures with what the dashboard's charts hold, the report in words, and what is not there named."""
 
+import warnings
 from dataclasses import asdict
 from pathlib import Path
 
@@ -14,14 +15,16 @@ from torch.utils.tensorboard import SummaryWriter
 from backend.__main__ import main
 from backend.curves import SHEETS
 from backend.curves_source import PlainSource, Thinned, recent_source, source_of_run, training_curves
-from backend.plots import STYLE, draw
+from backend.plots import STYLE, chart_sheet, draw
+from backend.tensorboard_places import Place
 from dashboard.runs.loading import RunLog
 from shared.collapse import PRESETS
 from shared.drawing import COLOURS
 from shared.layout import RunLayout
-from shared.panels import DECODER, POSTERIOR, content, wanted
+from shared.panels import DECODER, OUTCOME, POSTERIOR, content, wanted
 from shared.reader import read_record
 from shared.schema import RunInfo, RunState
+from shared.series import Series
 from shared.writer import write_record
 from tests.run_factory import make_run
 
@@ -56,6 +59,21 @@ def test_the_four_files_of_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "ALARM: Posterior collapse, since step" in report and "evidence" in report
     assert f"python -m backend resume {run.root} --remedy" in report
     assert report.index("Reading guide") < report.index("AUROC: Area under the ROC curve. 0.5 is chance")
+
+
+def test_a_guide_far_from_the_curve_is_within_the_axes_and_the_charts_fill_the_picture(tmp_path: Path) -> None:
+    """Words outside the axes took all the room of the charts, which then lay over each other."""
+    steps = np.arange(0, 500, 50.0)
+    places: dict[Place, Series] = {
+        ("validation", "auprc"): (steps, 0.57 + steps / 1e5),
+        ("validation", "positives"): (steps, 0 * steps + 0.15),
+    }
+    axes, words = drawn(PlainSource(places), "auprc")
+    low, high = axes.get_ylim()
+    assert "chance 0.15" in words and low < 0.15 < 0.57 < high
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        chart_sheet(tmp_path / "sheet.png", "name", PlainSource(places), OUTCOME, 3)
 
 
 def test_a_picture_holds_what_the_page_holds(tmp_path: Path) -> None:
