@@ -146,41 +146,58 @@ def lay_out(image: Path) -> None:
     link_packages(names, image / "site")
 
 
-def test_dashboard_serves_from_the_copied_files_on_a_read_only_root(tmp_path: Path) -> None:
+def serving(files: Path) -> str:
+    """Lays `files` out in the root as the image and its volumes hold them, and serves from there as Docker does."""
     instructions = read(DOCKER / "dashboard.Dockerfile")
-    lay_out(tmp_path)
-    make_run(tmp_path / "runs", "a", steps=60)
-    (tmp_path / "token").write_text(TOKEN)
     command = [*of(instructions, "ENTRYPOINT")[0].words, "--auth", "token", "--token-file", "/token"]
-    variables = environment(instructions)
-    variables["PATH"] = "/image/bin:" + variables["PATH"]
-    inside = f'env -i {shlex.join(f"{key}={value}" for key, value in variables.items())} chroot --userspec=10001:10001 "$root" sh -ec'
-    open_up = sorted(
-        {str(parent) for place in (sys.base_prefix, sys.prefix) for parent in Path(place).parents if str(parent) != "/"}
-    )
-    hidden = [place for place in {sys.base_prefix, sys.prefix} if Path(place).is_relative_to("/tmp")]  # under the tmpfs of /tmp
-    bring_back = "\n".join(f'mkdir -p "$root{place}" && mount --bind {place} "$root{place}"' for place in hidden)
-    script = f"""
+    check = shlex.quote(shlex.join(check_of(instructions)))
+    inside = as_user(environment(instructions))
+    return f"""
 {sys.executable} -c {shlex.quote(UP)}
-cp -r {tmp_path}/app "$root/"
-cp {tmp_path}/token "$root/token"
+cp -r {files}/app "$root/"
+cp {files}/token "$root/token"
 mkdir -p "$root/runs"
-for folder in {shlex.join(open_up)}; do chmod o+x "$root$folder"; done
+{opened_up()}
 chroot "$root" {interpreter()} -m venv --without-pip /image
-cp -r {tmp_path}/site/. "$root/image/lib/python3.{sys.version_info.minor}/site-packages/"
+cp -r {files}/site/. "$root/image/lib/python3.{sys.version_info.minor}/site-packages/"
 mount -t tmpfs -o mode=1777 tmpfs "$root/tmp"
-{bring_back}
-mount -t tmpfs tmpfs "$root/runs" && cp -r {tmp_path}/runs/. "$root/runs" && chown -R 10001:10001 "$root/runs"
+{brought_back()}
+mount -t tmpfs tmpfs "$root/runs" && cp -r {files}/runs/. "$root/runs" && chown -R 10001:10001 "$root/runs"
 mount -o remount,ro "$root"
 {inside} 'touch /app/x 2>/dev/null && echo WRITABLE; touch /runs/x /tmp/x && echo KEPT; id -u'
 {inside} 'python -c "import torch" 2>/dev/null && echo TORCH || true'
 {inside} {shlex.quote("cd /app && exec " + shlex.join(command))} & server=$!
-for try in $(seq 60); do {inside} {shlex.quote(shlex.join(check_of(instructions)))} >/dev/null 2>&1 && break; kill -0 $server; sleep 0.5; done
-{inside} {shlex.quote(shlex.join(check_of(instructions)))} && echo HEALTHY
+for try in $(seq 60); do {inside} {check} >/dev/null 2>&1 && break; kill -0 $server; sleep 0.5; done
+{inside} {check} && echo HEALTHY
 {inside} {shlex.quote(shlex.join(["python", "-c", CLIENT]))}
 kill -INT $server; wait $server || true
 """
-    done = carry_out(script, {}, network=False)
+
+
+def as_user(variables: dict[str, str]) -> str:
+    """What runs a line of shell inside the root, by the user of the image and with its variables alone."""
+    inside = variables | {"PATH": "/image/bin:" + variables["PATH"]}
+    words = shlex.join(f"{key}={value}" for key, value in inside.items())
+    return f'env -i {words} chroot --userspec=10001:10001 "$root" sh -ec'
+
+
+def opened_up() -> str:
+    """Lets that user pass through the folders that Python lies in."""
+    parents = {str(parent) for place in (sys.base_prefix, sys.prefix) for parent in Path(place).parents if str(parent) != "/"}
+    return f'for folder in {shlex.join(sorted(parents))}; do chmod o+x "$root$folder"; done'
+
+
+def brought_back() -> str:
+    """Shows again what of Python lies under /tmp, which a tmpfs covers."""
+    hidden = [place for place in {sys.base_prefix, sys.prefix} if Path(place).is_relative_to("/tmp")]
+    return "\n".join(f'mkdir -p "$root{place}" && mount --bind {place} "$root{place}"' for place in hidden)
+
+
+def test_dashboard_serves_from_the_copied_files_on_a_read_only_root(tmp_path: Path) -> None:
+    lay_out(tmp_path)
+    make_run(tmp_path / "runs", "a", steps=60)
+    (tmp_path / "token").write_text(TOKEN)
+    done = carry_out(serving(tmp_path), {}, network=False)
     said = f"{done.stdout}\n{done.stderr[-3000:]}"
     assert done.returncode == 0, said
     assert "WRITABLE" not in done.stdout and "TORCH" not in done.stdout, "the root must be read-only, and torch not there"
