@@ -93,22 +93,25 @@ class Detector:
         elif self._patients < self.limits.minimum_patients:
             found.append(_insufficient(self._patients, self.limits))
         elif not found:
-            found.append(self._healthy())
+            found.append(self._nothing_said())
         return sorted((advised(v) for v in found), key=lambda v: (SEVERITIES.index(v.severity), v.began or 0))
 
-    def _healthy(self) -> Verdict:
-        now = self.history.last
+    def _nothing_said(self) -> Verdict:
+        """What holds where no rule has fired: healthy, or undecided while a condition that makes one holds and has not lasted."""
+        now, limits = self.history.last, self.limits
+        begun = self._episodes.begun
+        if begun is not None:
+            return _undecided(f"{begun.finding.detail} Held at {_times(begun.count)}", begun.began, limits)
+        if now.active == 0:
+            return _undecided(
+                f"No unit is active at step {now.step:,}, and what depends on the input was not measured", now.step, limits
+            )
         healthy = Verdict(
             "healthy", "ok", "Posterior healthy", "No rule has fired on the last probe evaluations.", seen=now.step
         )
         if now.active is None or not now.dims or now.active >= now.dims:
             return healthy
-        idle = (
-            "No unit is active: until that has lasted, a dip that passes and a collapse look alike."
-            if now.active == 0
-            else "Some units carry nothing and are not missed: surplus, pruned."
-        )
-        return replace(healthy, detail=f"{healthy.detail} {idle}")
+        return replace(healthy, detail=f"{healthy.detail} Some units carry nothing and are not missed: surplus, pruned.")
 
 
 def replay(detector: Detector, training: Iterable[Mapping[str, Any]], probes: Iterable[Mapping[str, Any]]) -> Detector:
@@ -124,6 +127,19 @@ def replay(detector: Detector, training: Iterable[Mapping[str, Any]], probes: It
         detector.training(line)
         line = next(rest, None)
     return detector
+
+
+def _undecided(what: str, began: int, limits: Thresholds) -> Verdict:
+    return Verdict(
+        "undecided", "info", "Undecided",
+        f"{what}: until it has lasted, a dip that passes and a lasting fault look alike. Decided when {limits.persistence} evaluations "
+        "in a row agree.",
+        began, began,
+    )  # fmt: skip
+
+
+def _times(count: int) -> str:
+    return "one evaluation" if count == 1 else f"{count} evaluations in a row"
 
 
 def _insufficient(patients: float, limits: Thresholds) -> Verdict:

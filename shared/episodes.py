@@ -102,3 +102,8 @@ class Episodes:
     def verdicts(self) -> list[Verdict]:
         """Those that last, and have lasted long enough to be spoken of."""
         return [episode.verdict() for episode in self.open.values() if episode.severity is not None]
+
+    @property
+    def begun(self) -> Episode | None:
+        """The oldest that holds and is too short to be spoken of; None where there is none."""
+        return min((e for e in self.open.values() if e.severity is None), key=lambda episode: episode.began, default=None)

@@ -21,7 +21,7 @@ FINETUNE = Verdict(
 MONITOR_OFF = Verdict(
     "off", "info", "Posterior monitoring is off", "This run was started with --disable_metrics_monitoring: no verdict."
 )
-BACKGROUND = frozenset({"healthy", "insufficient", "off"})
+BACKGROUND = frozenset({"healthy", "undecided", "insufficient", "off"})
 """Kinds that say how a run stands where nothing else is to be said; one takes the place of another."""
 Subject = tuple[str, int | None]
 CHECK = TypeAdapter(Verdict)
@@ -109,7 +109,7 @@ class VerdictLog:
         """All that holds, the most serious first: at least one. `config` is that of the run.json."""
         found = list(self.open.values())
         background = self.background or unwatched(config) or NOTHING_YET
-        if not found or background.kind != "healthy":
+        if not found or background.kind not in ("healthy", "undecided"):
             found.append(background)
         return sorted(found, key=lambda verdict: (SEVERITIES.index(verdict.severity), verdict.began or 0))
 

@@ -57,6 +57,19 @@ def test_healthy_names_the_surplus_as_information():
     assert "Some units carry nothing and are not missed" in verdict.detail
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_what_has_begun_and_not_lasted_is_undecided_and_never_green(count):
+    (verdict,) = watched((count, UNSTABLE)).verdicts
+    assert (verdict.kind, verdict.severity, verdict.began) == ("undecided", "info", 10)
+    assert "0 of 20 units are active" in verdict.detail and "3 evaluations in a row" in verdict.detail
+    assert said(watched((2, UNSTABLE), (1, HEALTHY))) == ("healthy", "ok")
+
+
+def test_no_active_unit_is_never_healthy_also_where_information_is_not_measured():
+    assert said(watched((20, changed(active_units=0, mi_gauss=None)))) == ("undecided", "info")
+    assert said(watched((20, changed(active_units=None, mi_gauss=None)))) == ("healthy", "ok"), "it was not counted"
+
+
 LATE: dict[str, Row] = {
     "collapse": STABLE,
     "constant_shift": changed(kl=6.0, mi_gauss=0.02),

@@ -124,7 +124,7 @@ def test_verdicts_are_updated_not_repeated_and_cleared(tmp_path: Path) -> None:
     judging = play(tmp_path / "run", config(beta_schedule="constant"), probes, {})
     events = [(e["step"], e["verdict"], e["severity"], e["ended"]) for e in told(tmp_path / "run")]
     assert events == [
-        (50, "healthy", "ok", None), (350, "healthy", "ok", None), (400, "collapse", "warning", None), (450, "collapse", "alarm", None),
+        (50, "healthy", "ok", None), (350, "undecided", "info", None), (400, "collapse", "warning", None), (450, "collapse", "alarm", None),
         (750, "collapse", "alarm", 650), (750, "healthy", "ok", None),
     ]  # fmt: skip
     assert judging.alarm_step == 450 and judging.verdict.kind == "healthy"
