@@ -1,5 +1,6 @@
 """Watching a posterior while it trains, whoever trains it: figures of each step, evaluations when due, verdicts, pictures."""
 
+import math
 import sys
 import time
 from collections.abc import Callable
@@ -78,6 +79,9 @@ class Watch:
         self._since_window = cadence.window_size
         """Steps added since the last evaluation of a window: windows do not overlap."""
         self._probe_s = 0.0
+        self._probes = self._steps = 0
+        """Probes made and steps taken by this process."""
+        self._said_put_off = False
         self._began = time.monotonic()
 
     def state(self) -> dict[str, Any]:
@@ -123,6 +127,7 @@ class Watch:
     def look(self, step: int) -> None:
         """After the line of `step`: evaluate and draw when it is time, also where steps are left out."""
         started, before, self.step = time.monotonic(), self.step, step
+        self._steps += step - before
         every, size = self.cadence.update_frequency, self.cadence.window_size
         if self.probe is not None and _passed(before, step, every):
             self._run_probe(self.probe)
@@ -145,14 +150,31 @@ class Watch:
         """Probe, write the snapshots, judge. Left out when earlier probes have used up the budget, but for the last."""
         started = time.monotonic()
         if not last and self._probe_s > self.cadence.time_budget * (started - self._began):
+            self._tell_put_off(started - self._began)
             return
         phase, self.recorder.beat.phase = self.recorder.beat.phase, "probing"
         result = probe()
         write_snapshots(self.recorder, self.step, result)
         spent = time.monotonic() - started
         self._probe_s += spent
+        self._probes += 1
         self.recorder.beat.phase = phase
         self._judge({**result.values, "probe_s": spent})
+
+    def _tell_put_off(self, elapsed: float) -> None:
+        """Say once, in the log and aloud, that evaluations come less often than was asked, how often, and what would change it."""
+        if self._said_put_off:
+            return
+        self._said_put_off = True
+        every, budget = self.cadence.update_frequency, self.cadence.time_budget
+        probe_s = self._probe_s / max(self._probes, 1)
+        step_s = max(elapsed - self._probe_s, 1e-9) / max(self._steps, 1)
+        share = probe_s / (probe_s + every * step_s)
+        steps = every * max(2, math.ceil(probe_s * (1 / budget - 1) / step_s / every))
+        self.recorder.warn(
+            f"update_frequency {every:,} was asked; probes would take {share:.0%} of the time, so they come about every {steps:,} steps; "
+            f"a time budget of {max(math.ceil(100 * share), 1) / 100:g} (--probe_time_budget, now {budget:g}) allows more"
+        )
 
     def _judge_window(self) -> None:
         """Without a probe the training batches of the last window stand in for it."""

@@ -78,8 +78,9 @@ def badge(health: Health) -> Html:
 
 
 def banner(
-    severity: str, title: str, detail: str, remedy: str | None = None, command: str | None = None, note: str | None = None
-) -> Html:
+    severity: str, title: str, detail: str, remedy: str | None = None, command: str | None = None, note: str | None = None,
+    age: Html | None = None,
+) -> Html:  # fmt: skip
     """A message with what to do next; `note` is said in small letters."""
     return el(
         "section",
@@ -88,6 +89,7 @@ def banner(
             "div",
             el("p", el("strong", title), " ", detail),
             el("p", note, cls="sv-dim sv-evidence") if note else None,
+            el("p", "Posterior last ", age, ".", cls="sv-dim sv-evidence") if age else None,
             el("p", el("span", "What to do: ", cls="sv-dim"), remedy) if remedy else None,
             el("code", command, cls="sv-command") if command else None,
         ),
@@ -95,10 +97,12 @@ def banner(
     )  # fmt: skip
 
 
-def verdict_banner(verdict: Verdict) -> Html:
-    """The verdict, the step at which it began, its evidence, and what to do."""
+def verdict_banner(verdict: Verdict, age: Html | None = None) -> Html:
+    """The verdict, the step at which it began, its evidence, what to do, and `age`: how old the newest figures are."""
     since = f" Since step {verdict.began:,}." if verdict.began is not None and verdict.kind != "nonfinite" else ""
-    return banner(verdict.severity, verdict.title + ".", verdict.detail + since, verdict.advice, note=evidence(verdict))
+    return banner(
+        verdict.severity, verdict.title + ".", verdict.detail + since, verdict.advice, note=evidence(verdict), age=age
+    )
 
 
 def evidence(verdict: Verdict) -> str | None:

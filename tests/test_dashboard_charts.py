@@ -22,6 +22,7 @@ from dashboard.live.header import head_token, header, numbers
 from dashboard.runs.loading import Snapshot, Store
 from dashboard.widgets import el, plain, state_banner
 from shared.collapse import Verdict
+from shared.config import MonitorConfig
 from shared.decimate import decimate
 from shared.panels import DECODER, LOSSES, OUTCOME, PACE, POSTERIOR
 from shared.schema import Event, RunState
@@ -191,6 +192,20 @@ def test_header_figures_and_token(tmp_path: Path) -> None:
     broken = Verdict("nonfinite", "alarm", "NaN or infinity in training", "Not finite: kl.", 1201, 1201)
     JsonlWriter(layout.events).write_record(Event(step=1201, kind="verdict", message="NaN", data=verdict_data(broken)))
     assert head_token(snapshot_of(tmp_path, "a", 3)) != head_token(before)
+
+
+def test_the_header_says_how_old_the_posterior_figures_are(tmp_path: Path) -> None:
+    layout = make_run(tmp_path, "a", steps=1200, state=RunState.RUNNING)
+    probed = snapshot_of(tmp_path, "a").probes[-1]["step"]
+    assert re.search("every 100 steps.*standard: 200", str(MonitorConfig.model_fields["fast_detection"].description))
+    for steps, old in ((1, False), (118, False), (1000, True)):
+        JsonlWriter(layout.metrics).write(probed + steps + 100, {"loss": 1.0})
+        snapshot = snapshot_of(tmp_path, "a", steps + 1)
+        assert f"measured at step {probed:,}, {steps + 100:,} steps ago" in numbers(snapshot)["measured"]
+        shown = header(snapshot)
+        assert shown.count("steps ago") >= 2 and ("sv-old" in shown) == old
+    make_run(tmp_path, "new", state=RunState.CREATED)
+    assert "steps ago" not in header(snapshot_of(tmp_path, "new"))
 
 
 def test_a_name_too_long_for_the_choice_stands_in_the_header(tmp_path: Path) -> None:

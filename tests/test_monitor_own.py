@@ -173,7 +173,7 @@ def test_snapshots_of_the_fixed_probe(stays, tmp_path):
     ]
 
 
-def test_probing_keeps_to_its_time_budget(tmp_path, monkeypatch):
+def test_probing_keeps_to_its_time_budget_and_says_so_once(tmp_path, monkeypatch, capsys):
     clock = [0.0]
     probes = []
 
@@ -189,6 +189,10 @@ def test_probing_keeps_to_its_time_budget(tmp_path, monkeypatch):
         watch.look(step)
     assert len(probes) / clock[0] <= 0.02 + 1 / clock[0]
     assert len(probes) >= 9
+    told = [row["message"] for row in JsonlTail(RunLayout(tmp_path).events).read() if row["kind"] == "warning"]
+    assert len(told) == 1 and "update_frequency 1 was asked; probes would take 67% of the time" in told[0], "once"
+    assert "every 98 steps" in told[0] and "budget of 0.67 (--probe_time_budget, now 0.02)" in told[0]
+    assert told[0] in capsys.readouterr().err
 
 
 def result():

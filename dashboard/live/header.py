@@ -3,6 +3,7 @@
 import hashlib
 
 from dashboard.formats import DASH, count, duration, moment, number, rate
+from dashboard.live.measured import Measured, measured
 from dashboard.runs.loading import Snapshot
 from dashboard.widgets import Html, badge, banner, el, join, progress, state_banner, verdict_banner
 from shared.reader import Health, RunStatus
@@ -26,6 +27,7 @@ def numbers(snapshot: Snapshot) -> dict[str, str]:
 def _numbers(snapshot: Snapshot) -> dict[str, str]:
     beat, step, planned = snapshot.status.heartbeat, _step(snapshot), _planned(snapshot)
     running = beat is not None and snapshot.status.health is Health.RUNNING
+    last = measured(snapshot)
     return {
         "step": count(step),
         "epoch": f"{beat.epoch:.2f}" if beat else DASH,
@@ -34,6 +36,8 @@ def _numbers(snapshot: Snapshot) -> dict[str, str]:
         "loss": number(snapshot.latest("training", "loss")),
         "kl": number(snapshot.latest("training", "kl")),
         "active": count(snapshot.latest("probe", "active_units")),
+        "measured": last.words if last else "",
+        "measured_ago": last.since if last else "",
         "load": _load(beat.load) if beat and beat.load and running else "",
         "auroc": number(snapshot.latest("validation", "auroc"), 3),
         "progress": f"{min(step / planned, 1):.2%}" if planned else "0%",
@@ -68,7 +72,8 @@ def head_token(snapshot: Snapshot) -> str:
     """Changes when anything in the header but its figures does."""
 
     def make() -> str:
-        text = f"{_about(snapshot.status)}{_banners(snapshot)}{_units(snapshot)}{snapshot.last_step is None}"
+        last = measured(snapshot)  # its age is pushed like a figure
+        text = f"{_about(snapshot.status)}{_banners(snapshot, None)}{_units(snapshot)}{snapshot.last_step is None}{last and last.old}"
         return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
     return snapshot.once("token", make)
@@ -76,27 +81,35 @@ def head_token(snapshot: Snapshot) -> str:
 
 def header(snapshot: Snapshot) -> Html:
     """State, data, device, figures and banners of a run."""
-    shown, units = numbers(snapshot), _units(snapshot)
+    shown, units, last = numbers(snapshot), _units(snapshot), measured(snapshot)
     stats = [
         el(
             "div",
             el("dt", label),
-            el("dd", el("span", shown[name], data_metric=name), el("small", " " + units[name]) if name in units else None),
+            el(
+                "dd",
+                el("span", shown[name], data_metric=name),
+                el("small", " " + units[name]) if name in units else None,
+                el("small", last.line("measured_ago", last.since), cls="sv-age", title=last.words)
+                if last and name == "active"
+                else None,
+            ),
         )
         for label, name in STATS
     ]
     load = el("p", shown["load"], cls="sv-dim sv-load", data_metric="load", title="of the training process, by its heartbeat")
     top = (_full_name(snapshot.status.name), _about(snapshot.status), load, progress(_step(snapshot), _planned(snapshot)))
-    return join([el("header", *top, el("dl", *stats, cls="sv-stats"), cls="sv-head"), _banners(snapshot)])
+    return join([el("header", *top, el("dl", *stats, cls="sv-stats"), cls="sv-head"), _banners(snapshot, last)])
 
 
 def _units(snapshot: Snapshot) -> dict[str, str]:
     planned, dims = _planned(snapshot), snapshot.latest("probe", "latent_dims")
-    kl = snapshot.latest("training", "kl")
+    kl, stays = snapshot.latest("training", "kl"), snapshot.latest("validation", "stays")
     found = {
         "kl": "nats" if kl is not None else "",
         "step": f"of {planned:,}" if planned else "",
         "active": f"of {dims:,.0f}" if dims else "",
+        "auroc": f"on {stays:,.0f} stays" if stays else "",
     }
     return {name: unit for name, unit in found.items() if unit}
 
@@ -130,12 +143,13 @@ def _forecast(snapshot: Snapshot) -> list[str]:
     return [made.sentence] if made is not None and _step(snapshot) < made.reached_at else []
 
 
-def _banners(snapshot: Snapshot) -> Html:
+def _banners(snapshot: Snapshot, last: Measured | None) -> Html:
     """What is wrong with the run, then the verdicts, then what could not be read."""
     state = state_banner(snapshot.status)
     found = [state] if state else []
     if snapshot.last_step is not None:
-        found += [verdict_banner(verdict) for verdict in snapshot.verdicts]
+        age = last.line("measured", last.words) if last else None
+        found += [verdict_banner(verdict, None if i else age) for i, verdict in enumerate(snapshot.verdicts)]
         found += [banner("info", "Forecast.", sentence) for sentence in _forecast(snapshot)]
     if snapshot.reading is not None:
         found.append(
