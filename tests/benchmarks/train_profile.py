@@ -44,13 +44,12 @@ BLOCKS = (
     "decoder",
     "classifier",
 )
+FORWARD, BACKWARD, STEP = "Strategy.training_step", "Strategy.backward", "Module.optimizer_step"
 PARTS = {
     "waiting for the loader": ("train_dataloader_next",),
-    "host to device": ("batch_to_device",),
-    "backward": (".backward",),
-    "optimizer and clipping": (".optimizer_step", "configure_gradient_clipping"),
-    "monitoring": ("PosteriorMetricsMonitor",),
-    "log and heartbeat": ("StepLog", "Progress", "Saving"),
+    "host to device": ("Strategy.batch_to_device",),
+    "monitoring": ("[Callback]PosteriorMetricsMonitor.",),
+    "log and heartbeat": ("[Callback]StepLog.", "[Callback]Progress.", "[Callback]Saving."),
 }
 """Actions of Lightning's profiler by a part of their name."""
 
@@ -62,15 +61,16 @@ class Blocks(L.Callback):
         self.profiler = profiler
         self.seconds: dict[str, float] = defaultdict(float)
         self.steps, self.began, self.ended = 0, 0.0, 0.0
+        self.actions: dict[str, float] = {}
+        """Seconds of Lightning's actions up to the end of the last step."""
         self._open: dict[int, float] = {}
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Put a clock around every block."""
-        for name, part in pl_module.net.named_modules():  # type: ignore[union-attr]
-            label = next(
-                (block for block in BLOCKS if name == block or (name.startswith(f"{block}.") and name.count(".") == 2)), None
-            )
-            if label is not None and not isinstance(part, nn.ModuleList):
+        net: nn.Module = pl_module.net  # type: ignore[assignment]
+        for label in BLOCKS:
+            block = net.get_submodule(label)
+            for part in block if isinstance(block, nn.ModuleList) else [block]:
                 part.register_forward_pre_hook(lambda part, _given: self._open.__setitem__(id(part), now()))
                 part.register_forward_hook(lambda part, _given, _made, label=label: self._close(part, label))
 
@@ -84,11 +84,13 @@ class Blocks(L.Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Count the step."""
+        """Count the step; what comes after the last one is not part of it."""
         self.steps, self.ended = batch_idx + 1 - WARM_STEPS, now()
+        self.actions = {action: sum(spent) for action, spent in self.profiler.recorded_durations.items()}
 
     def _close(self, part: nn.Module, label: str) -> None:
-        self.seconds[label] += now() - self._open.pop(id(part))
+        if part.training:
+            self.seconds[label] += now() - self._open.pop(id(part))
 
 
 class Counter(TorchDispatchMode):
@@ -165,15 +167,16 @@ def profile(config: TrainConfig) -> tuple[list[dict[str, object]], float, float]
     with profiled() as found:
         training.train(config)
     blocks = found[0]
-    whole, durations = blocks.ended - blocks.began, blocks.profiler.recorded_durations
+    whole = blocks.ended - blocks.began
 
     def seconds(names: tuple[str, ...]) -> float:
-        return sum(sum(spent) for action, spent in durations.items() if any(name in action for name in names))
+        return sum(spent for action, spent in blocks.actions.items() if any(name in action for name in names))
 
     spent = {f"forward: {name}": total for name, total in blocks.seconds.items()}
+    spent["forward: loss and the rest"] = seconds((FORWARD,)) - sum(spent.values())
+    spent["backward"] = seconds((BACKWARD,))
+    spent["optimizer and clipping"] = seconds((STEP,)) - seconds((FORWARD, BACKWARD))  # Lightning runs both inside its step
     spent |= {part: seconds(names) for part, names in PARTS.items()}
-    spent["optimizer and clipping"] -= seconds((".training_step",)) + spent["backward"]  # Lightning runs them inside its step
-    spent["forward: loss and the rest"] = seconds((".training_step",)) - sum(blocks.seconds.values())
     spent["Lightning's loop and the rest"] = whole - sum(spent.values())
     rows: list[dict[str, object]] = [
         {"part": part, "ms per step": 1000 * total / blocks.steps, "share": total / whole}
@@ -221,7 +224,8 @@ def main(argv: list[str]) -> None:
     with tempfile.TemporaryDirectory() as folder, prepared(options.data) as data:
         config = build_config({
             **(OLDER if options.older_sizes else {}), "data_dir": str(data.path), "output_dir": folder, "batch_size": options.batch_size,
-            "max_steps": options.steps + WARM_STEPS, "num_workers": options.workers,
+            "max_steps": options.steps + WARM_STEPS, "num_workers": options.workers, "gradient_accumulation_steps": 1,
+            "val_check_interval": 1.0,
         })  # fmt: skip
         rows, step_s, wait = profile(config)
         operations, figures = roofline(config, data)
