@@ -20,7 +20,7 @@ from shared.panels import Panel, wanted
 from shared.probes import nonfinite_names
 from shared.reader import JsonlTail, each_row, read_record
 from shared.schema import RunInfo
-from shared.series import Series, of_column, of_rows
+from shared.series import Rows, Series, newest_of, of_column, of_rows, split_off
 from shared.verdicts import VerdictLog, limits_of, nonfinite_steps
 from shared.writer import warn_on_stderr
 
@@ -57,6 +57,8 @@ class PlainSource:
     curves: Mapping[Place, Series]
     nonfinite: Mapping[str, int] = field(default_factory=dict)
     """Metric of the step log to the first step at which it was NaN or infinite."""
+    wholes: Mapping[str, Series] = field(default_factory=dict)
+    """Metric to its values on the whole validation split, where `curves` has those of a sample."""
     probes: Sequence[Mapping[str, Any]] = ()
     verdicts: Sequence[Verdict] = ()
     past: Sequence[Verdict] = ()
@@ -74,10 +76,14 @@ class PlainSource:
         """Steps and values, empty where the metric was never measured."""
         return self.curves.get((role, name), (np.empty(0), np.empty(0)))
 
+    def whole(self, name: str) -> Series:
+        """Steps and values on the whole validation split, where those of `series` are of a sample."""
+        return self.wholes.get(name, (np.empty(0), np.empty(0)))
+
     def latest(self, role: Role, name: str) -> float | None:
         """The newest value."""
-        _, values = self.series(role, name)
-        return float(values[-1]) if len(values) else None
+        found = self.series(role, name)
+        return newest_of(found, self.whole(name)) if role == "validation" else newest_of(found)
 
     def first_nonfinite(self, name: str) -> int | None:
         """The first step at which a metric of the step log was not finite."""
@@ -106,11 +112,14 @@ def _with_evaluations(
 ) -> PlainSource:
     """The curves of the step log, those of evaluations beside them (of `places` alone, where given), and what is known of the run."""
     rows = list(each_row(layout.evaluations))
+    wholes: dict[str, Series] = {}
     for role in ("probe", "validation"):
-        own = [row for row in rows if row.get("kind") == role]
+        own: Rows = [row for row in rows if row.get("kind") == role]
         found = chain.from_iterable((*row, *nonfinite_names(row)) for row in own)
         names = dict.fromkeys(found if places is None else (name for place, name in places if place == role))
-        curves |= {(role, name): series for name in names if len((series := of_rows(own, name))[0])}
+        sample, whole = split_off(own)
+        curves |= {(role, name): series for name in names if len((series := of_rows(sample, name))[0])}
+        wholes |= {name: series for name in names if len((series := of_rows(whole, name))[0])}
     log = VerdictLog()
     for problem in filter(None, map(log.take, each_row(layout.events))):
         warn_on_stderr(f"{layout.events}: {problem}; it is left out")
@@ -120,7 +129,7 @@ def _with_evaluations(
     except InputError:
         config, limits = {}, Thresholds()
     probes = [row for row in rows if row.get("kind") == "probe"]
-    return PlainSource(curves, nonfinite, probes, log.verdicts(config), log.past, config, limits)
+    return PlainSource(curves, nonfinite, wholes, probes, log.verdicts(config), log.past, config, limits)
 
 
 def training_curves(lines: Iterable[Mapping[str, Any]]) -> tuple[dict[Place, Series], dict[str, int]]:

@@ -16,7 +16,8 @@ from matplotlib.ticker import AutoMinorLocator, FuncFormatter, MaxNLocator, Null
 from shared.decimate import decimate
 from shared.drawing import COLOURS, Curve, Guide, Mark, is_dotted, is_log, is_near, outside, robust_range, short
 from shared.layout import RunLayout
-from shared.panels import POSTERIOR, Content, Panel, Source, content
+from shared.panels import POSTERIOR, Content, Panel, content
+from shared.source import Source
 
 LAST_POINTS = 20_000
 INK = COLOURS[False]
@@ -127,6 +128,9 @@ def nothing(axes: Axes, words: str) -> None:
 
 def _line(axes: Axes, curve: Curve, log: bool) -> None:
     x, y = decimate(curve.x, np.where(curve.y > 0, curve.y, np.nan) if log else curve.y)
+    if curve.apart:
+        axes.plot(x, y, "D", label=curve.label, color=INK[curve.role], markersize=6, markeredgecolor="white", zorder=5)
+        return
     axes.plot(
         x, y, label=curve.label, color=INK[curve.role], linestyle=":" if curve.dashed else "-",
         linewidth=1.0 if curve.role == "training" else 1.6, alpha=0.85 if curve.role == "training" else 1.0,

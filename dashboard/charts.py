@@ -179,6 +179,11 @@ def layout(
 def _trace(curve: Curve, colours: dict[str, str], log: bool) -> dict[str, Any]:
     x, y = decimate(curve.x, np.where(curve.y > 0, curve.y, np.nan) if log else curve.y)
     colour, smooth = colours[curve.role], curve.source.endswith(":smooth")
+    if curve.apart:
+        return {
+            "type": "scatter", "mode": "markers", "x": packed(x), "y": packed(y), "name": text(curve.label),
+            "marker": {"size": 10, "symbol": "diamond", "color": colour, "line": {"width": 1.5, "color": colours["paper"]}},
+        }  # fmt: skip
     return {
         "type": "scatter", "x": packed(x), "y": packed(y), "name": text(curve.label), "connectgaps": False,
         "mode": "lines+markers" if is_dotted(curve, len(x)) else "lines",

@@ -39,6 +39,8 @@ class Curve:
     """`ROLE:METRIC`, or `ROLE:METRIC:smooth`: where a page asks for more of it."""
     faint: bool = False
     """Behind its own smoothed curve."""
+    apart: bool = False
+    """Of another sample than the curve beside it: diamonds, joined to nothing."""
 
 
 @dataclass(frozen=True)

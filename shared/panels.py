@@ -1,18 +1,16 @@
 """Which curves, limits and words belong into which chart, whoever draws it: the dashboard's pages, or pictures in a file."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from shared.collapse import Thresholds, Verdict
+from shared.collapse import Thresholds
 from shared.drawing import Curve, Guide, Mark, Role, Scale
 from shared.metrics import PROBE, TRAINING, VALIDATION, Metric
 from shared.series import Series
+from shared.source import Source
 from shared.verdicts import unwatched
-
-T = TypeVar("T")
 
 CATALOGUE: dict[Role, dict[str, Metric]] = {"training": TRAINING, "probe": PROBE, "validation": VALIDATION}
 LABELS: dict[Role, str] = {"training": "training", "probe": "probe set", "validation": "validation"}
@@ -37,7 +35,12 @@ class Facts:
     """The lowest reconstruction loss of the probe set, in nats per set."""
 
 
-OF_FACTS: set[tuple[Role, str]] = {("probe", "latent_dims"), ("probe", "recon"), ("validation", "positives")}
+OF_FACTS: set[tuple[Role, str]] = {
+    ("probe", "latent_dims"),
+    ("probe", "recon"),
+    ("validation", "positives"),
+    ("validation", "stays"),
+}
 Guides = Callable[[Facts], list[Guide]]
 
 
@@ -180,42 +183,6 @@ PACE = (
 )
 
 
-class Source(Protocol):
-    """A run at one moment, as far as its charts need it."""
-
-    @property
-    def verdicts(self) -> Sequence[Verdict]:
-        """What holds."""
-
-    @property
-    def past(self) -> Sequence[Verdict]:
-        """What has ended."""
-
-    @property
-    def probes(self) -> Sequence[Mapping[str, Any]]:
-        """Evaluations of the probe set."""
-
-    @property
-    def limits(self) -> Thresholds:
-        """What its verdicts are found with."""
-
-    @property
-    def configuration(self) -> Mapping[str, Any]:
-        """The options of the run, empty where nothing is known of them."""
-
-    def config(self, group: str, option: str, default: T) -> T:
-        """One option, or `default` where it is not known."""
-
-    def series(self, role: Role, name: str) -> Series:
-        """Steps and values of one metric; NaN where it was not finite."""
-
-    def latest(self, role: Role, name: str) -> float | None:
-        """Its newest value; NaN if that was not finite, None if it was never measured."""
-
-    def first_nonfinite(self, name: str) -> int | None:
-        """The first step at which a metric of the step log was NaN or infinite."""
-
-
 @dataclass(frozen=True)
 class Content:
     """All that is in one chart."""
@@ -237,6 +204,7 @@ def content(source: Source, panel: Panel, empty: str | None = None) -> Content:
     curves = [
         Curve(LABELS[role], *source.series(role, panel.metric), role, source=f"{role}:{panel.metric}") for role in panel.sources
     ]
+    curves = [one for curve in curves for one in _by_sample(source, curve, panel.metric)]
     curves += [
         Curve(label, *source.series(role, name), role, dashed=True, source=f"{role}:{name}")
         for role, name, label in panel.beside
@@ -245,6 +213,22 @@ def content(source: Source, panel: Panel, empty: str | None = None) -> Content:
         curves, panel.info.unit, panel.guides(known), panel.include(known), marks(source, panel), panel.scale,
         empty or why_empty(source, panel),
     )  # fmt: skip
+
+
+def _by_sample(source: Source, curve: Curve, metric: str) -> list[Curve]:
+    """Validations, and beside them those of the whole split, each with its number of stays: two samples are not one curve."""
+    if curve.role != "validation":
+        return [curve]
+    steps, values = source.whole(metric)
+    if not len(steps):
+        return [curve]
+    sample, whole = (_on(series) for series in (source.series("validation", "stays"), source.whole("stays")))
+    apart = Curve(f"whole split{whole}", steps, values, "validation", apart=True)
+    return [replace(curve, label=f"{curve.label}{sample}"), apart] if len(curve.x) else [apart]
+
+
+def _on(stays: Series) -> str:
+    return f", {stays[1][-1]:,.0f} stays" if len(stays[1]) else ""
 
 
 def wanted(panels: Sequence[Panel]) -> set[tuple[Role, str]]:

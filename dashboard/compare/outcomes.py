@@ -11,7 +11,7 @@ from dashboard.compare.curves import Drawn
 from dashboard.compare.view import Ref, ref_text
 from dashboard.runs.loading import Snapshot
 from shared.panels import CATALOGUE, LABELS, metric_of
-from shared.series import names_of
+from shared.series import names_of, newest_of
 
 Direction = Literal["higher", "lower"]
 BETTER: dict[str, Direction] = {
@@ -35,21 +35,31 @@ class Result:
     final: float | None
     best: float | None = None
     best_step: int | None = None
+    on: int | None = None
+    """Stays that `final` was measured on, where it is of the validation split; a whole split where there was one."""
+    best_on: int | None = None
+    """Stays of the validations among which the best was looked for: one sample."""
 
 
 def result(snapshot: Snapshot, ref: Ref) -> Result:
-    """The newest value, and the best with its step where one way is better."""
+    """The newest value, and the best with its step where one way is better: of validations on one sample, not of the whole split."""
     return snapshot.once(("result", ref), lambda: _result(snapshot, ref))
 
 
 def _result(snapshot: Snapshot, ref: Ref) -> Result:
     final = snapshot.latest(*ref)
+    on = best_on = None
+    if ref[0] == "validation":
+        on, best_on = (
+            int(stays) if stays else None
+            for stays in (snapshot.latest("validation", "stays"), newest_of(snapshot.series("validation", "stays")))
+        )
     steps, values = snapshot.series(*ref)
     way = BETTER.get(ref[1])
     if way is None or not np.isfinite(values).any():
-        return Result(final)
+        return Result(final, on=on)
     at = int(np.nanargmax(values) if way == "higher" else np.nanargmin(values))
-    return Result(final, float(values[at]), int(steps[at]))
+    return Result(final, float(values[at]), int(steps[at]), on, best_on)
 
 
 def title(ref: Ref) -> str:
@@ -78,6 +88,12 @@ def _logged(snapshot: Snapshot) -> frozenset[Ref]:
     return snapshot.once("own metrics", look)
 
 
+def said_stays(counts: Sequence[int | None]) -> str:
+    """Sizes of samples in words: `256`, or `256 to 1,198` where runs differ; empty where none is known."""
+    known = sorted({count for count in counts if count})
+    return " to ".join(f"{count:,}" for count in dict.fromkeys((known[0], known[-1]))) if known else ""
+
+
 @dataclass(frozen=True)
 class Figure:
     """A number per run that an outcome chart may show."""
@@ -85,14 +101,28 @@ class Figure:
     key: str
     label: str
     read: Callable[[Snapshot], float | None]
+    on: Callable[[Snapshot], int | None] = lambda _snapshot: None
+    """Stays that it was measured on, where that is known."""
+
+    def label_of(self, snapshots: Sequence[Snapshot]) -> str:
+        """Its label, with the stays it was measured on in these runs."""
+        stays = said_stays([self.on(snapshot) for snapshot in snapshots])
+        return f"{self.label}, {stays} stays" if stays else self.label
 
 
 def _final(ref: Ref) -> Figure:
-    return Figure(ref_text(ref), f"Final {title(ref)}", lambda snapshot: result(snapshot, ref).final)
+    return Figure(
+        ref_text(ref),
+        f"Final {title(ref)}",
+        lambda snapshot: result(snapshot, ref).final,
+        lambda snapshot: result(snapshot, ref).on,
+    )
 
 
 def _best(ref: Ref, key: str) -> Figure:
-    return Figure(key, f"Best {title(ref)}", lambda snapshot: result(snapshot, ref).best)
+    return Figure(
+        key, f"Best {title(ref)}", lambda snapshot: result(snapshot, ref).best, lambda snapshot: result(snapshot, ref).best_on
+    )
 
 
 FIGURES: tuple[Figure, ...] = (

@@ -91,7 +91,7 @@ def option_axes(runs: Sequence[Drawn]) -> list[Axis]:
 
 def outcome_axis(key: str, runs: Sequence[Drawn]) -> Axis:
     """A figure of each run, as an axis."""
-    return Axis(key, OF[key].label, tuple(OF[key].read(run.snapshot) for run in runs))
+    return Axis(key, OF[key].label_of([run.snapshot for run in runs]), tuple(OF[key].read(run.snapshot) for run in runs))
 
 
 def parallel_axes(runs: Sequence[Drawn]) -> tuple[list[Axis], list[str]]:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from dashboard.compare.curves import Group
-from dashboard.compare.outcomes import BETTER, ROLES, last_step, result, title, verdict_of
+from dashboard.compare.outcomes import BETTER, ROLES, last_step, result, said_stays, title, verdict_of
 from dashboard.compare.view import Ref
 from dashboard.formats import DASH, count, number
 from dashboard.widgets import Html, el
@@ -31,6 +31,11 @@ def _row(group: Group, refs: Sequence[Ref]) -> dict[str, Any]:
         "Verdict": ", ".join(dict.fromkeys(verdict_of(run) for run in group.members)),
         "Steps": max(last_step(run.snapshot) for run in group.members),
     }
+    validated = next((ref for ref in refs if ref[0] == "validation" and BETTER.get(ref[1])), None)
+    if validated:
+        found = [result(run.snapshot, validated) for run in group.members]
+        row |= {f"Validation stays · {kind}": said_stays(counts) or None for kind, counts in
+                (("final", [each.on for each in found]), ("best", [each.best_on for each in found]))}  # fmt: skip
     for ref in refs:
         found = [result(run.snapshot, ref) for run in group.members]
         name = title(ref)

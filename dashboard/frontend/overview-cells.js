@@ -85,6 +85,7 @@ function progressCell(row) {
 
 const words = (text) => make("span", text === DASH ? "sv-dim" : "", text);
 const figure = (name) => (row) => words(row.complete || row[name] !== null ? row.text[name] : "…");
+const scoreCell = (row) => Object.assign(figure("auroc")(row), { title: row.auroc_on });
 const plain = (name) => (row) => words(row[name] || DASH);
 
 // width in px (0: takes what is left); sign: what a cell depends on, so that only cells that changed are made anew.
@@ -94,8 +95,8 @@ const COLUMNS = [
   { id: "verdict", label: "Verdict", width: 186, cell: verdictCell, sign: (row) => [row.verdict, row.complete],
     help: "What the collapse rules conclude from the probe evaluations. Click a run to see the evidence and the remedy." },
   { id: "progress", label: "Progress", width: 124, cell: progressCell, down: true, help: "Optimizer steps done, of those planned." },
-  { id: "auroc", label: "Best AUROC", width: 114, cell: figure("auroc"), down: true, numeric: true,
-    help: "Largest validation AUROC of the whole run. 0.5 is chance, 0.7 to 0.8 good, above 0.9 excellent." },
+  { id: "auroc", label: "Best AUROC", width: 114, cell: scoreCell, down: true, numeric: true, sign: (row) => [row.text.auroc, row.auroc_on, row.complete],
+    help: "Largest validation AUROC of the run, among validations on the same stays; hover a figure for how many, and for that of the whole split. 0.5 is chance, 0.7 to 0.8 good, above 0.9 excellent." },
   { id: "units", label: "Active units", width: 108, cell: figure("units"), down: true, numeric: true,
     help: "Latent dimensions that still depend on the input, at the newest probe evaluation. Few of many: collapse." },
   { id: "started", label: "Started", width: 116, cell: figure("started"), down: true, help: "In UTC." },

@@ -86,7 +86,12 @@ def card(snapshot: Snapshot, panel: Panel, look: Look, view: View) -> dict[str, 
     return {
         "key": panel.metric,
         "title": panel.info.label,
-        "newest": f"{LABELS[role]} {number(value)} {panel.info.unit}" if value is not None else "",
+        "newest": f"{LABELS[role]} {number(value)} {panel.info.unit}{_on(snapshot, role)}" if value is not None else "",
         "help": panel.help,
         "figure": to_json(figure(snapshot, panel, look, view)),
     }
+
+
+def _on(snapshot: Snapshot, role: str) -> str:
+    stays = snapshot.latest("validation", "stays") if role == "validation" else None
+    return f" on {stays:,.0f} stays" if stays else ""

@@ -33,6 +33,9 @@ class RunSummary:
     status: RunStatus
     verdict: Verdict | None = None
     best_auroc: float | None = None
+    """Of validations on one sample; of the whole split where that alone was evaluated."""
+    auroc_on: str = ""
+    """How many stays that was on, and what the whole split gave."""
     active_units: float | None = None
     latent_dims: float | None = None
     not_finite: bool = False
@@ -129,6 +132,7 @@ class RunEntry:
             status=replace(head.status, reason=reason or None),
             verdict=logs.verdict(head.status.info.config) if head.status.info else None,
             best_auroc=logs.best_auroc,
+            auroc_on=logs.auroc_on,
             active_units=logs.active_units,
             latent_dims=logs.latent_dims,
         )
@@ -155,9 +159,24 @@ class RunLogs:
         self.unreadable: str | None = None
 
     def _forget_evaluations(self) -> None:
-        self.best_auroc: float | None = None
+        self._best: float | None = None
+        self._stays: float | None = None
+        self._whole: Mapping[str, Any] | None = None
         self.active_units: float | None = None
         self.latent_dims: float | None = None
+
+    @property
+    def best_auroc(self) -> float | None:
+        """Among validations on one sample: the whole split is another, and stands in only where it alone was evaluated."""
+        return self._best if self._best is not None or self._whole is None else self._whole["auroc"]
+
+    @property
+    def auroc_on(self) -> str:
+        """Its sample, in words."""
+        parts = [f"Best of the validations on {self._stays:,.0f} stays"] if self._best is not None and self._stays else []
+        if self._whole is not None:
+            parts.append(f"whole split: {self._whole['auroc']:.3f} on {_number(self._whole, 'stays', None) or 0:,.0f} stays")
+        return "; ".join(parts)
 
     def verdict(self, config: Mapping[str, Any]) -> Verdict:
         """The most serious one that holds."""
@@ -183,8 +202,12 @@ class RunLogs:
     def _take(self, row: Mapping[str, Any]) -> None:
         if row.get("kind") == "validation":
             score = row.get("auroc")
-            if isinstance(score, float) and (self.best_auroc is None or score > self.best_auroc):
-                self.best_auroc = score
+            if row.get("full") is True:
+                self._whole = row if isinstance(score, float) else self._whole
+                return
+            self._stays = _number(row, "stays", self._stays)
+            if isinstance(score, float) and (self._best is None or score > self._best):
+                self._best = score
         elif row.get("kind") == "probe":
             self.active_units = _number(row, "active_units", self.active_units)
             self.latent_dims = _number(row, "latent_dims", self.latent_dims)

@@ -50,7 +50,7 @@ def row(summary: RunSummary, style: RunStyle) -> dict[str, Any]:
     return {
         "name": summary.name, "slot": style.slot, "state": status.health.value, "reason": reason, "complete": summary.complete,
         "verdict": verdict and {"severity": verdict.severity, "kind": verdict.kind, "title": verdict.title, "detail": verdict.detail},
-        "step": summary.step, "planned": planned, "auroc": summary.best_auroc,
+        "step": summary.step, "planned": planned, "auroc": summary.best_auroc, "auroc_on": summary.auroc_on,
         "units": summary.active_units, "dims": summary.latent_dims,
         "started": info.created_at.timestamp() if info else None, "duration": summary.duration_s,
         "device": info.device if info and info.device != "unknown" else None,

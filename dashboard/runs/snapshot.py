@@ -11,7 +11,7 @@ from shared.collapse import Thresholds, Verdict
 from shared.drawing import Role
 from shared.forecast import Forecast
 from shared.reader import RunStatus
-from shared.series import Series, of_rows
+from shared.series import Rows, Series, newest_of, of_rows, split_off
 from shared.verdicts import limits_of
 
 T = TypeVar("T")
@@ -78,12 +78,20 @@ class Snapshot:
         if role == "training":
             found = self.training.get(name)
             return (found.x, found.y) if found else (np.empty(0), np.empty(0))
-        return of_rows(self.probes if role == "probe" else self.validations, name)
+        return of_rows(self.probes if role == "probe" else self._validated()[0], name)
+
+    def whole(self, name: str) -> Series:
+        """Steps and values of validations of the whole split, where those of `series` are of a sample of it."""
+        return of_rows(self._validated()[1], name)
+
+    def _validated(self) -> tuple[Rows, Rows]:
+        return self.once("validated", lambda: split_off(self.validations))
 
     def latest(self, role: Role, name: str) -> float | None:
-        """The newest value of a metric; NaN if it was not finite, None if it was never measured."""
-        _, values = self.series(role, name)
-        return float(values[-1]) if len(values) else None
+        """The newest value of a metric, of the whole split where that was validated last; NaN if it was not finite, None if it was
+        never measured."""
+        found = self.series(role, name)
+        return newest_of(found, self.whole(name)) if role == "validation" else newest_of(found)
 
     def first_nonfinite(self, name: str) -> int | None:
         """The first step at which a metric of the step log was NaN or infinite."""
