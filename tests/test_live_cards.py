@@ -16,7 +16,7 @@ from starlette.testclient import TestClient
 
 from dashboard.charts import Look
 from dashboard.live import dimensions, panels, windows
-from dashboard.live.axes import axis_of
+from dashboard.live.axes import AxisKind, axis_of
 from dashboard.live.cards import SECTIONS, cards, others, split
 from dashboard.live.panels import View
 from dashboard.runs import curves
@@ -230,6 +230,18 @@ def test_dimensions_over_steps(tmp_path: Path) -> None:
     (trace,) = plotted(dimensions.dimension_figure(snapshot_of(tmp_path), Look(), View())).data
     assert list(trace.y) == ["2", "0", "1"] and list(trace.x) == [1, 2, 3]
     assert np.asarray(trace.customdata)[0].tolist() == [2.0, 2.0, 2.0]
+
+
+@pytest.mark.parametrize("kind", ["step", "time"])
+def test_one_evaluation_is_one_column(tmp_path: Path, kind: AxisKind) -> None:
+    rows = (encode_line(step, {"loss": 1.0, "time": 1.7e9 + step}) for step in (1, 125))
+    make_run(tmp_path, "a", steps=2).metrics.write_bytes(b"".join(rows))
+    snapshot = replace(snapshot_of(tmp_path), dimensions=(np.array([125.0]), np.array([[0.5, 0.02, 0.3]])))
+    drawn = plotted(dimensions.dimension_figure(snapshot, Look(), View(axis=kind)))
+    (trace,) = drawn.data
+    place = axis_of(snapshot, kind).at(125).item()
+    assert trace.z.shape == (3, 1) and trace.y == ("0", "2", "1") and not drawn.layout.annotations
+    assert trace.x[0] < place < trace.x[1] and sum(trace.x) / 2 == pytest.approx(place)
 
 
 def test_runs_without_dimensions_say_so(tmp_path: Path) -> None:

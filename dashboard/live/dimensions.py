@@ -13,6 +13,7 @@ from shared.panels import Panel, marks
 
 HEIGHT = 340
 KL = Panel("kl", ("probe",))
+HOUR_MS = 3_600_000
 FLOOR, TOP = 1e-3, 1.0
 """Nats at the dark and at least at the bright end: below the first a dimension carries nothing."""
 HELP = (
@@ -46,15 +47,19 @@ def dimension_figure(snapshot: Snapshot, look: Look, view: View) -> Figure:
     if axis.dates:
         whole["xaxis"] |= {"type": "date", "tickformat": "", "rangemode": "normal"}
     figure: Figure = {"data": [], "layout": whole}
-    if len(steps) < 2:
+    if not len(steps):
         words = "Evaluations of this run do not list dimensions" if snapshot.probes else "No probe evaluation yet"
         return say(figure, words, look)
     order = np.argsort(-np.nan_to_num(kl[-1], nan=-1.0), kind="stable")
     top = max(TOP, float(np.nanmax(kl, initial=TOP)))
     nats = np.ascontiguousarray(kl[:, order].T)
     powers = np.arange(np.log10(FLOOR), np.log10(top) + 0.01)
+    shown = axis.at(steps)
+    if len(shown) == 1:  # its edges: plotly.js would make a column 1 wide, a millisecond of a clock
+        half = 0.5 * HOUR_MS if axis.dates else 0.05 * abs(float(shown[0])) or 0.5
+        shown = np.array([shown[0] - half, shown[0] + half])
     figure["data"].append({
-        "type": "heatmap", "x": axis.at(steps), "y": [str(dim) for dim in order], "z": np.log10(np.maximum(nats, FLOOR)),
+        "type": "heatmap", "x": shown, "y": [str(dim) for dim in order], "z": np.log10(np.maximum(nats, FLOOR)),
         "customdata": nats, "zmin": np.log10(FLOOR), "zmax": np.log10(top), "colorscale": "Cividis",
         "hovertemplate": "dimension %{y}<br>%{customdata:.3g} nats<extra></extra>",
         "colorbar": {"title": {"text": "nats", "side": "top"}, "tickvals": powers, "ticktext": [f"{10**power:g}" for power in powers],
