@@ -27,6 +27,7 @@ from shared.drawing import (
     Role,
     Scale,
     Tone,
+    around_constant,
     is_dotted,
     is_log,
     is_near,
@@ -201,7 +202,7 @@ def y_axis(values: np.ndarray, log: bool, include: Sequence[float]) -> dict[str,
         decades = np.log10(positive.max() / positive.min())
         return {"type": "log", "autorange": True, "autorangeoptions": {"include": wanted}, "nticks": 3 if decades < 2.5 else 5}
     low, high = robust_range(values, include)
-    options: dict[str, Any] = {"include": list(include)}
+    options: dict[str, Any] = {"include": [*include, *around_constant(values, include)]}
     if values.max() > high:
         options["clipmax"] = high
     if values.min() < low:

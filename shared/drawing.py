@@ -79,6 +79,14 @@ def robust_range(values: np.ndarray, include: Sequence[float]) -> tuple[float, f
     return min([float(low - room), *include]), max([float(high + room), *include])
 
 
+def around_constant(values: np.ndarray, include: Sequence[float]) -> tuple[float, ...]:
+    """What else to show of an axis where all is one value, which would have no length, or be one of -1 to 1; else nothing."""
+    seen = np.array([*values, *include])
+    least, most = float(seen.min()), float(seen.max())
+    room = 0.1 * max(abs(least), abs(most)) or 1.0
+    return (least - room, most + room) if most - least < 1e-5 * room else ()
+
+
 def outside(values: np.ndarray, include: Sequence[float]) -> float | None:
     """The value farthest outside the robust range of a linear axis, if there is any."""
     low, high = robust_range(values, include)

@@ -52,6 +52,13 @@ def curve(y: list[float], role: str = "training") -> Curve:
     return Curve(role, np.arange(len(y), dtype=float), np.array(y, float), role)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(("value", "low", "high"), [(0.001, 0.0009, 0.0011), (-40.0, -44.0, -36.0), (0.0, -1.0, 1.0)])
+def test_a_constant_has_an_axis_around_it(value: float, low: float, high: float) -> None:
+    options = plot([curve([value] * 5)]).layout.yaxis.autorangeoptions
+    assert options.include == pytest.approx((low, high))
+    assert not plot([curve([1.0, 2.0])]).layout.yaxis.autorangeoptions.include
+
+
 def test_decimation_keeps_spikes_ends_and_gaps() -> None:
     rng = np.random.default_rng(0)
     y = rng.standard_normal(100_000)
