@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from backend.buckets import Bucket, bucket_width, make_buckets
+from backend.packing import pack, unpack
 from backend.store import PreparedDataset
 from backend.waiting import WatchedLoader
 from shared.config import DataConfig
@@ -90,6 +91,10 @@ class Batch:
     def _map(self, change: Callable[[Tensor], Tensor]) -> "Batch":
         return replace(self, **_tensors(self, change), buckets=tuple(replace(b, **_tensors(b, change)) for b in self.buckets))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """To another process as one block."""
+        return _unpacked, pack({f.name: getattr(self, f.name) for f in fields(self)})
+
     def to(self, device: str | torch.device, non_blocking: bool = True) -> "Batch":
         """The same batch on another device (Lightning calls this); copies from page-locked memory do not wait."""
         return self._map(lambda x: x.to(device, non_blocking=non_blocking))
@@ -97,6 +102,10 @@ class Batch:
     def pin_memory(self) -> "Batch":
         """The same batch in page-locked memory (DataLoader calls this)."""
         return self._map(Tensor.pin_memory)
+
+
+def _unpacked(*packed: Any) -> Batch:
+    return Batch(**unpack(*packed))
 
 
 def ranges(starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
