@@ -14,6 +14,7 @@ from backend.buckets import Bucket, bucket_width, make_buckets
 from backend.packing import pack, unpack
 from backend.store import PreparedDataset
 from backend.waiting import WatchedLoader
+from backend.whole import Whole
 from shared.config import DataConfig
 from shared.errors import InputError
 
@@ -54,6 +55,8 @@ class Batch:
     """What its means over sets count for: its sets over those of an average batch of the epoch (`token_batches`)"""
     share_of_labels: float = 1.0
     """The same of its mean over labelled stays"""
+    whole: Whole | None = None
+    """The batch over all ranks, where there are several"""
 
     @property
     def stays(self) -> int:
@@ -89,7 +92,9 @@ class Batch:
         return grid.flatten(0, 1)[self.slot_of_set]
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> "Batch":
-        return replace(self, **_tensors(self, change), buckets=tuple(replace(b, **_tensors(b, change)) for b in self.buckets))
+        whole = replace(self.whole, place=change(self.whole.place)) if self.whole is not None else None
+        buckets = tuple(replace(b, **_tensors(b, change)) for b in self.buckets)
+        return replace(self, **_tensors(self, change), buckets=buckets, whole=whole)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """To another process as one block."""
@@ -145,6 +150,10 @@ class StayDataset(Dataset):
     def labels(self) -> np.ndarray:
         """Outcome of every stay of the split, NaN where unknown."""
         return self._labels[self.rows]
+
+    def outcomes(self, rows: np.ndarray) -> np.ndarray:
+        """Outcome of each stay, NaN where unknown."""
+        return self._labels[rows]
 
     def __getitem__(self, rows: Sequence[int]) -> Batch:
         chosen = np.asarray(rows, dtype=np.int64)
@@ -270,7 +279,7 @@ def fixed_batches(rows: np.ndarray, batch_size: int) -> list[list[int]]:
     return [rows[i : i + batch_size].tolist() for i in range(0, len(rows), batch_size)]
 
 
-def loader(dataset: Any, batches: Sampler[list[int]] | list[list[int]], workers: int, pin: bool) -> DataLoader:
+def loader(dataset: Any, batches: Sampler[Any] | list[list[int]], workers: int, pin: bool) -> DataLoader:
     """A DataLoader over ready-made batches of rows of a `StayDataset`, or of one whose batches are weighted."""
     return WatchedLoader(
         dataset,

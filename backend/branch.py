@@ -6,6 +6,7 @@ says under `lineage` where it comes from. Options of `train` may be given too, s
 """
 
 import argparse
+import os
 import re
 import shutil
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from backend.opening import new_folder
 from backend.options import add_arguments as add_config_arguments
 from backend.options import given_options, resolve
 from backend.remedies import check_remedies
-from backend.resume import NEEDED, open_resume, refuse_imported
+from backend.resume import HELPER_OF, NEEDED, open_resume, refuse_imported
 from backend.train import train
 from shared.collapse import COLLAPSES, SEVERITIES, Verdict
 from shared.config import TrainConfig, build_config
@@ -46,6 +47,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """The command: make the new run's folder, then train in it; returns the exit status of `train`."""
+    if HELPER_OF in os.environ:  # one more process of a run on several devices, whose first has opened the new run
+        resume = open_resume(Path(os.environ[HELPER_OF]))
+        return train(resume.config(), resume)
+    if "RANK" in os.environ:
+        raise InputError("resume makes one new run: start it without torchrun, then go on with train --resume_from_checkpoint")
     layout = RunLayout(args.target)
     if not layout.run_json.exists():
         raise InputError(f"{args.target}: not a run folder (no {layout.run_json.name} in it)")

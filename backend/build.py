@@ -11,6 +11,7 @@ from backend.batches import StayDataset
 from backend.checkpoints import AtomicCheckpointIO, load_checkpoint
 from backend.layers import FeedForward
 from backend.lit import SeqSetVAEModule
+from backend.ranks import strategy_of
 from backend.store import PreparedDataset
 from shared.config import TrainConfig, build_config
 from shared.errors import InputError
@@ -129,7 +130,8 @@ def build_trainer(config: TrainConfig, accelerator: str, callbacks: list[L.Callb
     return L.Trainer(
         accelerator=accelerator,
         devices=config.trainer.devices,
-        strategy="ddp" if config.trainer.devices > 1 else "auto",
+        num_nodes=config.trainer.num_nodes,
+        strategy=strategy_of(config, accelerator),
         precision=precision_of(config, accelerator),  # type: ignore[arg-type]
         callbacks=callbacks,
         plugins=[AtomicCheckpointIO()],

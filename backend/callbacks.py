@@ -21,8 +21,8 @@ class StepSeed(L.Callback):
         self.seed = seed
 
     def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int) -> None:
-        """Seed from the position in the stream and the rank."""
-        state = np.random.SeedSequence([self.seed, trainer.global_rank, batch_idx]).generate_state(1, np.uint64)
+        """Seed from the position in the stream, on all ranks alike: of one whole batch's noise each takes its rows."""
+        state = np.random.SeedSequence([self.seed, 0, batch_idx]).generate_state(1, np.uint64)
         torch.manual_seed(int(state[0]))
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -61,7 +61,7 @@ class StepLog(L.Callback):
     ) -> None:
         """Gather the batch; when the optimizer has stepped, write the step's line."""
         self._parts.append(outputs["parts"])
-        self._stays += batch.stays
+        self._stays += batch.whole.stays if batch.whole is not None else batch.stays
         if trainer.global_step > self.recorder.beat.step:
             self._commit(trainer, pl_module, batch_idx + 1)
 
@@ -82,9 +82,9 @@ class StepLog(L.Callback):
         before, self._waited = self._waited, waited(trainer)
         if before is not None and self._waited is not None:
             put("wait_s", self._waited - before)
-        put("stays", self._stays * trainer.world_size)
+        put("stays", self._stays)
         self.recorder.commit(step)
-        self._beat(step, batches, taken, self._stays * trainer.world_size)
+        self._beat(step, batches, taken, self._stays)
         self._parts, self._stays = [], 0
         self._started, self.recorder.paused_s = time.perf_counter(), 0.0
 

@@ -101,6 +101,22 @@ class CheckpointWriter:
         )  # fmt: skip
         write_record(path.with_suffix(".json"), sidecar, durable=True)
 
+    def save_alone(self, trainer: L.Trainer) -> None:
+        """Write an error checkpoint of the first process, when others may be gone: nothing waits for them."""
+        if not self.recorder.writes:
+            return
+        path = self.folder / f"error_step-{trainer.global_step:09d}.ckpt"
+        checkpoint = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
+        try:
+            trainer.strategy.save_checkpoint(
+                checkpoint, path, storage_options=partial(self._describe, path, "error", trainer.global_step, {})
+            )
+            self.recorder.event(
+                "checkpoint", trainer.global_step, f"error checkpoint {path.name}", file=path.name, kind="error"
+            )
+        except OSError as error:
+            self.recorder.warn(f"checkpoint {path} not written: {error.strerror or error}")
+
     def keep_earlier(self) -> None:
         """Give last.ckpt a second name, under which it stays when the next takes its place; the newest three of these are kept.
 
@@ -126,7 +142,8 @@ class CheckpointWriter:
     def save_if_best(self, trainer: L.Trainer, metrics: dict[str, float | None]) -> None:
         """Keep the two best by validation AUROC; by the bound where there is no AUROC."""
         rank = score_of(metrics)
-        kept = sorted(((score_of(s.metrics), p) for p, s in read_sidecars(self.folder) if s.kind == "best"), reverse=True)
+        sidecars = read_sidecars(self.folder) if self.recorder.writes else []
+        kept = sorted(((score_of(s.metrics), p) for p, s in sidecars if s.kind == "best"), reverse=True)
         worth = len(kept) < KEPT_BEST or rank > kept[KEPT_BEST - 1][0]
         if not trainer.strategy.broadcast(worth):
             return

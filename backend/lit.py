@@ -14,6 +14,7 @@ from torchmetrics.classification import BinaryAccuracy, BinaryAUROC, BinaryAvera
 from backend.batches import Batch
 from backend.loss import Gaussian, beta_at, clamp_free_bits, outcome_loss
 from backend.model import Encoded, SeqSetVAE
+from backend.whole import draw_apart
 from shared.config import OptimConfig, TrainConfig
 
 LARGEST_LOG_VARIANCE = 3.0
@@ -53,7 +54,9 @@ class SeqSetVAEModule(L.LightningModule):
         self.validation: dict[str, float | None] = {}
         self.trained_steps = 0
         """Of a module from a checkpoint, evaluated without a trainer: beta depends on it."""
-        self._auroc, self._auprc, self._accuracy = BinaryAUROC(), BinaryAveragePrecision(), BinaryAccuracy()
+        # every rank validates all of it: there is nothing to gather
+        self._auroc, self._auprc = BinaryAUROC(sync_on_compute=False), BinaryAveragePrecision(sync_on_compute=False)
+        self._accuracy = BinaryAccuracy(sync_on_compute=False)
         self._sums: list[Tensor] = []
         self._beta: float | None = None
         self.free_bits = config.loss.free_bits
@@ -106,11 +109,15 @@ class SeqSetVAEModule(L.LightningModule):
         config = self.config.loss
         state = self.net.states(encoded.z, batch) if self.uses_sequence else encoded.z
         zero = encoded.z.new_zeros(())
-        recon = self.net.reconstruction_loss(encoded.z, state, batch).mean() if self.uses_decoder else zero
-        kl_SD = encoded.kl()
-        kl = clamp_free_bits(kl_SD, self.free_bits, config.free_bits_mode) if self.uses_decoder else zero
+        recon_S = self.net.reconstruction_loss(encoded.z, state, batch) if self.uses_decoder else zero[None]
+        kl_SD, whole = encoded.kl(), batch.whole
+        labelled = whole.labelled if whole is not None else None
         logit = self.net.classify(state, batch) if self.uses_classifier else zero.expand(batch.stays)
-        prediction = outcome_loss(logit, batch.label, config, self.positive_weight) if self.uses_classifier else zero
+        prediction = outcome_loss(logit, batch.label, config, self.positive_weight, labelled) if self.uses_classifier else zero
+        if whole is not None:
+            recon_S, kl_SD, prediction = whole.means(recon_S, kl_SD, prediction)
+        recon = recon_S.mean()
+        kl = clamp_free_bits(kl_SD, self.free_bits, config.free_bits_mode) if self.uses_decoder else zero
         bound = recon + self.beta * kl
         w_recon, w_prediction, penalty = self._weights(zero)
         own, sets, labels = w_recon * bound + w_prediction * prediction + penalty, batch.share_of_sets, batch.share_of_labels
@@ -161,6 +168,8 @@ class SeqSetVAEModule(L.LightningModule):
         if self.log_variance is not None:  # brought back to its bounds, where a gradient inwards still moves it
             self.log_variance.data.clamp_(-LARGEST_LOG_VARIANCE, LARGEST_LOG_VARIANCE)
         encoded = self.net.encode(batch, sample=self.uses_decoder)
+        if batch.whole is not None:
+            draw_apart(self.global_rank)
         self.posterior = Gaussian(encoded.posterior.mu.detach(), encoded.posterior.logvar.detach())
         self.prior = Gaussian(encoded.prior.mu.detach(), encoded.prior.logvar.detach())
         loss, parts, _ = self.objective(batch, encoded)

@@ -17,9 +17,9 @@ class Gaussian(NamedTuple):
     mu: Tensor
     logvar: Tensor
 
-    def sample(self) -> Tensor:
-        """A reparametrised draw [N, D]."""
-        return self.mu + (0.5 * self.logvar).exp() * torch.randn_like(self.mu)
+    def sample(self, noise: Tensor | None = None) -> Tensor:
+        """A reparametrised draw [N, D], of fresh noise unless given."""
+        return self.mu + (0.5 * self.logvar).exp() * (torch.randn_like(self.mu) if noise is None else noise)
 
 
 def kl_per_dim(posterior: Gaussian, prior: Gaussian | None = None) -> Tensor:
@@ -46,8 +46,12 @@ def beta_at(step: int, config: LossConfig) -> float:
     return BetaSchedule(config.beta_schedule, config.beta_max, config.beta_warmup_steps, config.beta_cycle_ramp).at(step)
 
 
-def outcome_loss(logit_P: Tensor, label_P: Tensor, config: LossConfig, positive_weight: float) -> Tensor:
+def outcome_loss(
+    logit_P: Tensor, label_P: Tensor, config: LossConfig, positive_weight: float, labelled: int | None = None
+) -> Tensor:
     """Mean loss over the stays whose label is known; exactly 0, with a gradient of 0, when none is.
+
+    Of a share of a batch: its part of the mean over all `labelled` stays.
 
     Focal: Lin et al. 2017, weights each stay by (1 - p_true)^gamma.
     """
@@ -61,7 +65,7 @@ def outcome_loss(logit_P: Tensor, label_P: Tensor, config: LossConfig, positive_
         loss = loss * wrong.pow(config.focal_gamma)
     if config.positive_weight == "balanced":
         loss = loss * torch.where(label > 0.5, positive_weight, 1.0)
-    return torch.where(known, loss, 0.0).sum() / known.sum().clamp(min=1)
+    return torch.where(known, loss, 0.0).sum() / (known.sum().clamp(min=1) if labelled is None else max(labelled, 1))
 
 
 def gaussian_nll(value: Tensor, mean: Tensor, logvar: Tensor) -> Tensor:

@@ -86,7 +86,8 @@ class SetEncoder(nn.Module):
             posterior = Gaussian(*in_full_precision(head, torch.cat([summary, *z], dim=-1)).chunk(2, dim=-1))
             standard = Gaussian(torch.zeros_like(posterior.mu), torch.zeros_like(posterior.mu))
             prior = Gaussian(*in_full_precision(self.priors[level - 1], torch.cat(z, -1)).chunk(2, -1)) if level else standard
-            z.append(posterior.sample() if sample else posterior.mu)
+            noise = batch.whole.noise_like(posterior.mu) if sample and batch.whole is not None else None
+            z.append(posterior.sample(noise) if sample else posterior.mu)
             posteriors.append(posterior)
             priors.append(prior)
         return Encoded(_joined(posteriors), _joined(priors), torch.cat(z, dim=-1))

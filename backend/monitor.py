@@ -1,6 +1,5 @@
 """Watching a posterior while it trains: a Lightning callback for any VAE."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -10,13 +9,15 @@ import lightning as L
 from torch import Tensor, nn
 
 from backend.any_probe import VAEProbe
-from backend.attach import GuestRun, Host, Plan
+from backend.attach import GuestRun, Plan
 from backend.latents import LatentRows, Layout, latent_rows
+from backend.monitor_ranks import AcrossRanks
 from backend.observe import number
 from backend.recorder import RunRecorder
 from backend.snapshots import ProbeResult
 from backend.stopping import StopRequested
 from backend.taps import Tap, likely_heads
+from backend.trainer_facts import host_of, logged_scalars
 from backend.watching import Cadence, Watch
 from shared.collapse import Sensitivity, Verdict
 
@@ -37,7 +38,8 @@ class PosteriorMetricsMonitor(L.Callback):
     - or `posterior_from` names the layers that put it out, of a module that is left as it is.
 
     A `prior` of the same form, and a `posterior_mask`, are read from the same places. All figures are relative to the prior.
-    An attribute `beta`, or a logged one, is taken for the weight of the KL. Each rank trains; the first is watched.
+    An attribute `beta`, or a logged one, is taken for the weight of the KL. Of several ranks the first is watched, or, where
+    batches say what they are a share of (`Batch.whole`), all of them as one.
 
     Args:
         update_frequency, plot_frequency, window_size, time_budget, verbose: see `backend.watching.Cadence`.
@@ -86,6 +88,8 @@ class PosteriorMetricsMonitor(L.Callback):
         self._run: GuestRun | None = None
         """A run that this callback opened. Its name is kept in checkpoints: only that run is gone on with."""
         self._watch: Watch | None = None
+        self._ranks = AcrossRanks()
+        self._step = 0
         self._tap: Tap | None = None
         self._state: dict[str, Any] = {}
         self._logged_beta: Any = None
@@ -100,32 +104,38 @@ class PosteriorMetricsMonitor(L.Callback):
     @property
     def collapse_detected_step(self) -> int | None:
         """The first step of an alarm; None while there was none."""
-        return self._watch.judging.alarm_step if self._watch is not None else None
+        return self._watch.judging.alarm_step if self._watch is not None else self._ranks.news.alarm_step
 
     @property
     def verdicts(self) -> list[Verdict]:
         """All that hold, the most serious first."""
-        return self._watch.judging.detector.verdicts if self._watch is not None else []
+        return self._watch.judging.detector.verdicts if self._watch is not None else self._ranks.news.verdicts
+
+    @property
+    def on_all_ranks(self) -> bool:
+        """Whether every rank has this monitor and hears of its evaluations, as in training of this program."""
+        return self.recorder is not None and self._run is None
 
     @property
     def row(self) -> dict[str, Any]:
         """The newest evaluation; empty before the first."""
-        return self._watch.row if self._watch is not None else {}
+        return self._watch.row if self._watch is not None else self._ranks.news.row
 
     @property
     def evaluated_step(self) -> int:
         """Of the newest evaluation."""
-        return self._watch.evaluated_step if self._watch is not None else 0
+        return self._watch.evaluated_step if self._watch is not None else self._ranks.news.evaluated_step
 
     @property
     def figures(self) -> Tensor | None:
         """`SCALARS` of the newest step, on the device."""
-        return self._watch.figures if self._watch is not None else None
+        return self._watch.figures if self._watch is not None else self._ranks.figures
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Open the run, or take up the log where a resumed one left it."""
         if self.recorder is None and self.log_dir is None:
             raise ValueError("PosteriorMetricsMonitor needs log_dir, the run directory to write")
+        self._step = trainer.global_step
         if not trainer.is_global_zero:
             return
         if isinstance(self.probe, VAEProbe):
@@ -164,20 +174,28 @@ class PosteriorMetricsMonitor(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Add the batch; when the optimizer has stepped, stage its figures, and evaluate and plot when due."""
-        watch = self._watch
-        if watch is None:
+        watch, whole, step = self._watch, getattr(batch, "whole", None), trainer.global_step
+        if whole is not None:
+            self._ranks.add(self._latents(pl_module, outputs), whole, watch)
+        elif watch is not None:
+            watch.add(self._latents(pl_module, outputs), getattr(batch, "stays", None))
+        if step == self._step:
             return
-        latents = self._latents(pl_module, outputs)
-        watch.add(latents, getattr(batch, "stays", None))
-        step = trainer.global_step
-        if step == watch.step:
-            return
-        watch.stage()
+        before, self._step = self._step, step
+        if watch is not None:
+            watch.stage(self._ranks.merged if whole is not None else None)
+            self._look(trainer, pl_module, outputs, batch_idx, watch)
+        elif whole is not None:
+            self._ranks.merged()
+        if whole is not None:
+            self._ranks.tell(trainer, before, step, self.cadence.update_frequency, watch)
+
+    def _look(self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch_idx: int, watch: Watch) -> None:
         if self._run is not None:
             values = logged_scalars(trainer, pl_module, outputs, batch_idx)
             self._logged_beta = values.get("beta")
-            self._run.line(step, values)
-        watch.look(step)
+            self._run.line(trainer.global_step, values)
+        watch.look(trainer.global_step)
 
     def _latents(self, module: L.LightningModule, outputs: Any) -> LatentRows:
         given = outputs if isinstance(outputs, Mapping) else {}
@@ -242,37 +260,3 @@ def _posterior_of(module: L.LightningModule, given: Mapping[str, Any]) -> Any:
             f"training_step, return them as 'mu' and 'logvar' in its dictionary, or name its layers, as in {example}"
         )
     return posterior
-
-
-def host_of(trainer: L.Trainer, module: L.LightningModule) -> Host:
-    """What a trainer knows of where it runs."""
-    planned = trainer.estimated_stepping_batches
-    return Host(
-        str(module.device),
-        int(planned) if math.isfinite(planned) and planned >= 0 else None,
-        str(trainer.precision),
-        sum(p.numel() for p in module.parameters() if p.requires_grad),
-    )
-
-
-def logged_scalars(
-    trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch_idx: int
-) -> dict[str, Tensor | float | None]:
-    """Scalars of this step: what the module logged, what `training_step` returned, epoch, learning rate and beta."""
-    found: dict[str, Any] = dict(trainer.callback_metrics)
-    if isinstance(outputs, Mapping):
-        found |= outputs
-    scalars: dict[str, Tensor | float | None] = {
-        name: value.detach()
-        for name, value in found.items()
-        if isinstance(value, Tensor) and value.numel() == 1 and " " not in name
-    }
-    batches = trainer.num_training_batches
-    if 0 < batches < math.inf:
-        scalars["epoch"] = trainer.current_epoch + (batch_idx + 1) / batches
-    if trainer.optimizers:
-        scalars["lr"] = float(trainer.optimizers[0].param_groups[0]["lr"])
-    own = getattr(module, "beta", None)
-    if "beta" not in scalars and isinstance(own, int | float):
-        scalars["beta"] = float(own)
-    return scalars

@@ -12,6 +12,7 @@ from types import TracebackType
 
 from backend.checkpoints import repair_sidecars
 from backend.plan import Plan
+from backend.ranks import RankFailedError, is_echo
 from backend.recorder import RunRecorder
 from backend.resume import HELPER_OF, Resume, clear_after, refuse_running
 from backend.stopping import CollapseStop, NotSavedError, StopRequested
@@ -19,6 +20,7 @@ from backend.store import PreparedDataset
 from shared.config import TrainConfig
 from shared.errors import InputError
 from shared.layout import RunLayout
+from shared.reader import read_record
 from shared.schema import RunInfo, RunState, Session, now
 from shared.writer import write_record
 
@@ -33,7 +35,8 @@ def open_recorder(config: TrainConfig, data: PreparedDataset, plan: Plan, resume
     """
     helped = os.environ.get(HELPER_OF)
     if helped is not None:
-        return RunRecorder(RunLayout(Path(helped)), RunInfo(name=Path(helped).name, config={}), writes=False)
+        layout = RunLayout(Path(helped))
+        return RunRecorder(layout, read_record(layout.run_json, RunInfo), writes=False)
     if resume is None:
         summary = data.info.summary(Path(config.data.data_dir).absolute())
         layout = new_folder(config, data.info.name)
@@ -113,10 +116,11 @@ class Outcome:
                     flush=True,
                 )
         else:
-            plain = isinstance(error, InputError | NotSavedError)
+            plain = isinstance(error, InputError | NotSavedError | RankFailedError)
             message = str(error) if plain else f"{type(error).__name__}: {error}"
-            recorder.event("error", step, message)
-            self._explain(error, message)
+            recorder.event("error", step, message, **({"rank": error.rank} if isinstance(error, RankFailedError) else {}))
+            if recorder.writes or not is_echo(error):
+                self._explain(error, message)
         recorder.end(self.state, message)
         return isinstance(error, Exception | StopRequested | KeyboardInterrupt) and not isinstance(error, InputError)
 

@@ -68,9 +68,10 @@ class Plan:
         """Work out the counts of a run, or of the rest of it from `start`."""
         start = start or Position()
         accumulation = config.optim.gradient_accumulation_steps
-        size = config.data.batch_size * config.trainer.devices
+        world = config.trainer.devices * config.trainer.num_nodes
+        size = config.data.batch_size * world
         packing, stays = packing_of(train_set, config), len(train_set)
-        per_epoch = max(-(-stays // size), 1) if packing is None else packing.batches // config.trainer.devices
+        per_epoch = max(-(-stays // size), 1) if packing is None else packing.batches // world
         batches = per_epoch * config.trainer.max_epochs
         events = config.data.batch_events
         by_stays = packing is None and start.batch_events is None
@@ -89,7 +90,7 @@ class Plan:
             start_batch=done,
             total_steps=min(total, config.trainer.max_steps or total),
             validate_every=min(every, batches),
-            eval_batch_size=max(config.data.batch_size, 32),
+            eval_batch_size=max(size, 32),
             workers=workers_of(config, accelerator),
             pin_memory=accelerator == "gpu" and pin is not False,
             batch_events=events,

@@ -163,6 +163,9 @@ class RunRecorder:
 
     def commit(self, step: int) -> None:
         """Make the staged values the line of `step`."""
+        if not self.writes:
+            self._staged, self.beat.step = {}, step
+            return
         plain = {"time": round(time.time(), 3)}
         plain |= {name: value for name, value in self._staged.items() if not isinstance(value, Tensor)}
         packed = pack({name: value for name, value in self._staged.items() if isinstance(value, Tensor)})
@@ -206,6 +209,12 @@ class RunRecorder:
         self._evaluations.close()
         self.warn.tell = lambda message: None
         self._events.close()
+
+    def abandon(self, error: str) -> None:
+        """End as failed from another thread, without the lines that wait for a device which may never answer."""
+        self._held = []
+        self.event("error", self.beat.step, error)
+        self.end(RunState.FAILED, error)
 
     def _beat(self) -> None:
         meter: LoadMeter | None = None

@@ -118,8 +118,9 @@ def check_remedies(config: TrainConfig) -> None:
     if options.disable_metrics_monitoring or config.trainer.stage == "finetune":
         reason = "fine-tuning has no posterior to watch" if config.trainer.stage == "finetune" else "monitoring is off"
         raise InputError(f"{what} acts on what the monitor sees, and {reason}")
-    if name is not None and config.trainer.devices > 1:
-        raise InputError(f"{what} works on one device; trainer.devices is {config.trainer.devices}")
+    ranks = config.trainer.devices * config.trainer.num_nodes
+    if name == AggressiveEncoder.name and ranks > 1:
+        raise InputError(f"{what} works on one device, and this training has {ranks}; take beta_cut, pi_control or free_bits")
     if name == "learned_variance":
         reason = (
             "the Chamfer loss is no likelihood and has no variance to learn"

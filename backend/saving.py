@@ -103,19 +103,19 @@ class Saving(L.Callback):
                 self.writer.keep_earlier()
 
     def _answer_collapse(self, trainer: L.Trainer) -> None:
-        """Only the first process sees verdicts; all of them save and stop together."""
+        """All processes know the verdicts; they save and stop together."""
         action = self.config.monitor.on_collapse
         if action not in ("stop", "checkpoint"):
             return
         due = self.on_collapse.settle() if self.on_collapse is not None else None
-        if not trainer.strategy.reduce_boolean_decision(due is not None, all=False):
+        if due is None:
             return
         if action == "checkpoint":
             self.writer.save(trainer, "collapse")
         elif self.writer.save(trainer, "interrupted"):
-            raise CollapseStop(due or "a collapse")
+            raise CollapseStop(due)
         else:
-            raise NotSavedError(f"stopped at step {trainer.global_step:,} by {due or 'a collapse'}, unsaved")
+            raise NotSavedError(f"stopped at step {trainer.global_step:,} by {due}, unsaved")
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """The end of the stream."""
@@ -146,7 +146,7 @@ class Saving(L.Callback):
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """Keep the state of a run that failed."""
         if self._settled_step >= 0 and not isinstance(exception, StopRequested | KeyboardInterrupt | NotSavedError):
-            self.writer.save(trainer, "error")
+            self.writer.save(trainer, "error") if trainer.world_size == 1 else self.writer.save_alone(trainer)
 
 
 def validation_follows(trainer: L.Trainer, batch_idx: int) -> bool:

@@ -89,7 +89,7 @@ class Remedy(L.Callback):
     """A remedy that watches the evaluations of `monitor`, which has to come before it in the list of callbacks.
 
     It starts with the training, or `waiting`, when `start` is called. Its state is kept in checkpoints, and a resumed run goes
-    on as if nothing had happened. Works on one device.
+    on as if nothing had happened. On several ranks all act alike, on what the watching one tells (`monitor.on_all_ranks`).
     """
 
     name: ClassVar[str]
@@ -131,7 +131,7 @@ class Remedy(L.Callback):
         self.beta_max = float(getattr(module, "beta_max", getattr(module, "beta", 0.0)))
         recorder = self.monitor.recorder
         assert recorder is not None
-        rows, lineage = recorder.evaluations("probe"), recorder.info.lineage
+        rows, lineage = trainer.strategy.broadcast((recorder.evaluations("probe"), recorder.info.lineage))
         if verdict is not None and verdict.began is not None:
             rows = [row for row in rows if row["step"] < verdict.began] or rows[-1:]
         self.kind = verdict.kind if verdict is not None else lineage.verdict if lineage is not None else None
@@ -144,7 +144,7 @@ class Remedy(L.Callback):
         Raises:
             TypeError: the module lacks what this remedy acts on; says how to have it.
         """
-        if trainer.world_size > 1:
+        if trainer.world_size > 1 and not self.monitor.on_all_ranks:
             raise TypeError(f"{self.name} works on one device, and this training runs on {trainer.world_size}")
         missing = [name for name in self.needs if not hasattr(pl_module, name)]
         if missing:

@@ -24,6 +24,7 @@ import numpy as np
 from torch.utils.data import Dataset, Sampler
 
 from backend.batches import Batch, StayDataset, StaySampler
+from backend.sharing import SharedStays
 from shared.config import DataConfig, TrainConfig
 from shared.errors import InputError
 
@@ -128,6 +129,25 @@ class TokenSampler(Sampler[list[int]]):
             yield from (rows.tolist() for rows in own[skip if epoch == first else 0 :])
 
 
+class PartSampler(Sampler[list[list[int]]]):
+    """The same stream for several processes: a whole batch is one batch for each of them, a list of their rows."""
+
+    def __init__(self, packing: Packing, epochs: int, world_size: int) -> None:
+        self.packing = packing
+        self.epochs = epochs
+        self.world_size = world_size
+        self.first_batch = 0
+
+    def __len__(self) -> int:
+        return self.packing.batches // self.world_size * self.epochs
+
+    def __iter__(self) -> Iterator[list[list[int]]]:
+        stream = TokenSampler(self.packing, self.epochs)
+        stream.first_batch = self.first_batch * self.world_size
+        for parts in zip(*[iter(stream)] * self.world_size, strict=True):
+            yield list(parts)
+
+
 class WeightedStays(Dataset):
     """Batches of a split, each with its share of the sets and of the labelled stays of an epoch of `batches` batches."""
 
@@ -161,15 +181,25 @@ def packing_of(dataset: StayDataset, config: TrainConfig) -> Packing | None:
     budget = config.data.batch_events
     if budget is None:
         return None
-    return Packing(dataset.rows, events_of(dataset), budget, config.trainer.seed, config.trainer.devices)
+    return Packing(dataset.rows, events_of(dataset), budget, config.trainer.seed, world_of(config))
+
+
+def world_of(config: TrainConfig) -> int:
+    """Processes that share a training."""
+    return config.trainer.devices * config.trainer.num_nodes
 
 
 def stream(
     dataset: StayDataset, config: TrainConfig, epochs: int, rank: int = 0
-) -> tuple[StayDataset | WeightedStays, StaySampler | TokenSampler]:
-    """What training loads and in which order, of a rank's share."""
-    packing, world_size = packing_of(dataset, config), config.trainer.devices
+) -> tuple[StayDataset | WeightedStays | SharedStays, StaySampler | TokenSampler | PartSampler]:
+    """What training loads and in which order: whole batches, of which a rank gets its share."""
+    packing, world = packing_of(dataset, config), world_of(config)
     if packing is None:
         size, seed = config.data.batch_size, config.trainer.seed
-        return dataset, StaySampler(dataset.rows, size, epochs, seed, rank=rank, world_size=world_size)
-    return WeightedStays(dataset, packing.batches), TokenSampler(packing, epochs, rank, world_size)
+        shared = SharedStays(dataset, rank, world) if world > 1 else dataset
+        return shared, StaySampler(dataset.rows, size * world, epochs, seed)
+    weighted = WeightedStays(dataset, packing.batches)
+    if world > 1:
+        average = weighted.sets, weighted.labelled
+        return SharedStays(dataset, rank, world, average), PartSampler(packing, epochs, world)
+    return weighted, TokenSampler(packing, epochs)

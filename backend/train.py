@@ -8,6 +8,7 @@ import contextlib
 import logging
 import os
 import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -31,6 +32,7 @@ from backend.options import resolve
 from backend.plan import Plan, validation_rows
 from backend.probe import StayProbe
 from backend.progress import Progress
+from backend.ranks import Companions, Rank, device_count_name, join, threads_of, use_threads
 from backend.recorder import RunRecorder
 from backend.remedies import check_remedies, remedy
 from backend.resume import Resume, open_resume
@@ -72,6 +74,7 @@ class Job:
     module: SeqSetVAEModule
     recorder: RunRecorder
     resume: Resume | None
+    rank: Rank = Rank()
 
 
 def train(config: TrainConfig, resume: Resume | None = None) -> int:
@@ -87,8 +90,9 @@ def train(config: TrainConfig, resume: Resume | None = None) -> int:
     accelerator = accelerator_of(config)
     check_devices(config, accelerator)
     precision = precision_of(config, accelerator)
-    torch.set_num_threads(config.trainer.cpu_threads or max((os.cpu_count() or 1) - 1, 1))
-    data = open_data(config)
+    rank = join(config, accelerator)
+    use_threads(threads_of(config, accelerator), rank)
+    data = rank.after_first(partial(open_data, config))
     if resume is not None:
         resume.check(config, data.info.fingerprint)
     train_set, valid_set = (StayDataset(data, split, config.data) for split in ("train", "valid"))
@@ -98,17 +102,36 @@ def train(config: TrainConfig, resume: Resume | None = None) -> int:
         return 0
     module = build_module(config, data, plan.total_steps)
     fresh = load_weights(module, Path(config.trainer.init_from)) if config.trainer.init_from and resume is None else []
-    recorder = open_recorder(config, data, plan, resume, device_name(accelerator))
+    recorder = open_for(
+        rank, partial(open_recorder, config, data, plan, resume, device_count_name(device_name(accelerator), rank))
+    )
     recorder.info.precision = precision
     recorder.info.parameters = sum(p.numel() for p in module.parameters() if p.requires_grad)
-    job = Job(config, accelerator, train_set, valid_set, plan, module, recorder, resume)
-    with tee_console(recorder.layout.console) if recorder.writes else contextlib.nullcontext():
+    job = Job(config, accelerator, train_set, valid_set, plan, module, recorder, resume, rank)
+    with tee_console(recorder.layout.console) if recorder.writes else silenced():
         announce(job, fresh)
         recorder.begin(plan.start_step)
         recorder.beat.epoch = plan.epoch_at(plan.start_step)
         with Outcome(recorder) as outcome:
             fit(job)
     return EXIT_COLLAPSED if outcome.collapsed else EXIT[outcome.state]
+
+
+def open_for(rank: Rank, opened: Callable[[], RunRecorder]) -> RunRecorder:
+    """The recorder of a run that the first process opens and the others join."""
+    if rank.first:
+        recorder = opened()
+        rank.agree(recorder.layout)
+        return recorder
+    rank.agree(None)
+    return opened()
+
+
+@contextlib.contextmanager
+def silenced() -> Iterator[None]:
+    """What all processes would say, only the first says; errors are heard from each."""
+    with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
+        yield
 
 
 def check_devices(config: TrainConfig, accelerator: str) -> None:
@@ -150,7 +173,11 @@ def fit(job: Job) -> None:
     if resume is not None:
         source = resume.path.name if resume.path else "the start: there was no checkpoint yet"
         job.recorder.event("resume", plan.start_step, f"resumed from {source}")
-    with stop_signals() as signals:
+    recorder = job.recorder
+    with (
+        stop_signals() as signals,
+        Companions(job.rank, recorder.layout, lambda failed: recorder.abandon(str(failed))) as others,
+    ):
         writer = CheckpointWriter(job.recorder, plan.epoch_at)
         whole = partial(evaluate_split, dataset=job.valid_set, batch_size=plan.eval_batch_size)
         acting = callbacks(job)
@@ -164,6 +191,7 @@ def fit(job: Job) -> None:
             max_epochs=1, max_steps=plan.total_steps, accumulate_grad_batches=plan.accumulation,
             val_check_interval=plan.validate_every, gradient_clip_val=config.optim.gradient_clip_val or None,
         )  # fmt: skip
+        others.trainer = trainer
         trainer.fit(job.module, *loaders(job), ckpt_path=resume.path if resume else None, weights_only=True)
         if not saving.finished:
             saving.finish(trainer, job.module)
@@ -172,7 +200,7 @@ def fit(job: Job) -> None:
 def loaders(job: Job) -> tuple[torch.utils.data.DataLoader, torch.utils.data.DataLoader]:
     """The rest of the stream of training batches, and the fixed part of the validation split."""
     config, plan = job.config, job.plan
-    train_set, sampler = stream(job.train_set, config, plan.epochs, rank=int(os.environ.get("LOCAL_RANK", "0")))
+    train_set, sampler = stream(job.train_set, config, plan.epochs, job.rank.number)
     sampler.first_batch = plan.start_batch
     part = fixed_batches(validation_rows(job.valid_set, config), plan.eval_batch_size)
     return loader(train_set, sampler, plan.workers, plan.pin_memory), loader(job.valid_set, part, 0, plan.pin_memory)
@@ -182,7 +210,7 @@ def callbacks(job: Job) -> list[L.Callback]:
     """In the order in which they act at the end of a step: monitor, remedy, log line, progress, early stopping."""
     config, recorder, options = job.config, job.recorder, job.config.monitor
     found: list[L.Callback] = [StepSeed(config.trainer.seed)]
-    if recorder.writes and not options.disable_metrics_monitoring and config.trainer.stage != "finetune":
+    if not options.disable_metrics_monitoring and config.trainer.stage != "finetune":
         monitor = posterior_monitor(job)
         found.append(monitor)
         if options.remedy is not None:
@@ -219,7 +247,8 @@ def posterior_monitor(job: Job) -> PosteriorMetricsMonitor:
 
 def quiet_lightning() -> None:
     """Leave out what Lightning says of things this trainer does its own way."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     for text in (
         "You're resuming from a checkpoint that ended before",
         ".*does not have many workers",

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from backend.judging import Judging
 from backend.latents import LatentRows
-from backend.posterior import SCALARS, Step, Window, level_figures, scalars
+from backend.posterior import SCALARS, Moments, Step, Window, level_figures, scalars
 from backend.probe_row import totals
 from backend.recorder import RunRecorder
 from backend.snapshots import ProbeResult, write_snapshots
@@ -108,9 +108,11 @@ class Watch:
         self._in_hand.add(latents.rows)
         self._samples += latents.samples if samples is None else samples
 
-    def stage(self) -> None:
-        """The optimizer has stepped: put the figures of its latents into the line to come."""
+    def stage(self, merged: Callable[[Moments | None], Moments] | None = None) -> None:
+        """The optimizer has stepped: put the figures of its latents, `merged` with those of other ranks, into the line to come."""
         moments = self._in_hand.take()
+        if merged is not None:
+            moments = merged(moments)
         if moments is None:
             return
         self.window.add(moments, self._samples)
@@ -129,11 +131,11 @@ class Watch:
         started, before, self.step = time.monotonic(), self.step, step
         self._steps += step - before
         every, size = self.cadence.update_frequency, self.cadence.window_size
-        if self.probe is not None and _passed(before, step, every):
+        if self.probe is not None and passed(before, step, every):
             self._run_probe(self.probe)
-        elif self.probe is None and _passed(before, step, max(every, size)) and self._since_window >= size:
+        elif self.probe is None and passed(before, step, max(every, size)) and self._since_window >= size:
             self._judge_window()
-        if _passed(before, step, self.cadence.plot_frequency):
+        if passed(before, step, self.cadence.plot_frequency):
             self._plot()
         self.recorder.paused_s += time.monotonic() - started
 
@@ -211,7 +213,7 @@ class Watch:
         self._probe_s += time.monotonic() - started
 
 
-def _passed(before: int, step: int, every: int) -> bool:
+def passed(before: int, step: int, every: int) -> bool:
     """Whether a multiple of `every` lies in (before, step]."""
     return step // every > before // every
 

@@ -135,7 +135,8 @@ class TrainerConfig(Group):
     max_epochs: int = Field(default=50, ge=1, description="epochs")
     max_steps: int | None = Field(default=None, ge=1, description="stop after this many optimizer steps")
     accelerator: Literal["auto", "cpu", "gpu"] = Field(default="auto", description="device kind")
-    devices: int = Field(default=1, ge=1, description="number of devices")
+    devices: int = Field(default=1, ge=1, description="processes per machine, one per GPU or sharing a CPU; batch_size of each")
+    num_nodes: int = Field(default=1, ge=1, description="machines, each with so many devices; torchrun or SLURM starts them")
     precision: Literal["auto", "32", "bf16-mixed", "16-mixed"] = Field(
         default="auto", description="auto: bf16-mixed where the GPU has it, else 16-mixed; 32 on a CPU"
     )

@@ -49,6 +49,10 @@ class RunLayout:
         """What the training process printed."""
         return self.root / "console.log"
 
+    def last_words(self, rank: int) -> Path:
+        """What a process other than the first failed of; the first makes it an event of the run and removes it."""
+        return self.root / f"rank-{rank}.error.json"
+
     @property
     def checkpoints(self) -> Path:
         """`*.ckpt`, each with a readable `*.json` sidecar of the same stem."""

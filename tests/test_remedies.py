@@ -146,7 +146,7 @@ def test_a_module_that_cannot_be_steered_is_told_how(tmp_path):
     [
         ({"remedy": "beta_cut", "stage": "finetune"}, "monitor.remedy: beta_cut .* fine-tuning has no posterior"),
         ({"on_collapse": "stop", "disable_metrics_monitoring": True}, "monitor.on_collapse: stop .* monitoring is off"),
-        ({"remedy": "pi_control", "devices": 2}, "works on one device; trainer.devices is 2"),
+        ({"remedy": "aggressive_encoder", "devices": 2}, "works on one device, and this training has 2"),
         ({"remedy": "learned_variance"}, "learns its variance per value already; take beta_cut or pi_control"),
         ({"on_collapse": "remedy:learned_variance", "decoder": "chamfer"}, "Chamfer loss is no likelihood"),
     ],
