@@ -1,6 +1,6 @@
 """Batches of about N events: each stay once an epoch, none over N, one stream for resumes and ranks, an unbiased loss."""
 
-from itertools import chain
+from itertools import chain, islice
 
 import numpy as np
 import pytest
@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from backend.batches import StayDataset
 from backend.build import build_module
 from backend.plan import Plan, Position
+from backend.rehearsal import first_batches
 from backend.token_batches import Packing, TokenSampler, WeightedStays, events_of, packing_of, stream
 from shared.config import DataConfig, build_config
 from shared.errors import InputError
@@ -154,3 +155,13 @@ def test_a_run_is_fed_so_and_resumes_where_it_stopped(stays, tmp_path):
     assert [(row["step"], row["stays"], row["epoch"]) for row in metrics(part)] == [
         (row["step"], row["stays"], row["epoch"]) for row in steps
     ]
+
+
+def test_preflight_begins_with_the_fullest_batch_there_can_be():
+    data = cohort(stays=40, seed=2)
+    config = build_config({**TINY, "batch_events": 150, "gradient_accumulation_steps": 1})
+    dataset = StayDataset(data, "train", config.data)
+    largest, *rest = first_batches(dataset, Plan.of(config, dataset, "cpu"), config)
+    events = np.sort(events_of(dataset))[::-1]
+    assert dataset[largest].events == events[: len(largest)].sum() <= 150 < events[: len(largest) + 1].sum()
+    assert rest == list(islice(stream(dataset, config, 99)[1], len(rest)))
