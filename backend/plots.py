@@ -14,9 +14,10 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import AutoMinorLocator, FuncFormatter, MaxNLocator, NullFormatter
 
 from shared.decimate import decimate
-from shared.drawing import COLOURS, Curve, Guide, Mark, is_dotted, is_log, is_near, outside, robust_range, short
+from shared.drawing import COLOURS, Curve, Guide, is_dotted, is_log, is_near, outside, robust_range, short
 from shared.layout import RunLayout
 from shared.panels import POSTERIOR, Content, Panel, content
+from shared.placing import guide_corner, mark_words
 from shared.source import Source
 
 LAST_POINTS = 20_000
@@ -54,8 +55,9 @@ def chart_sheet(
         figure = new_figure(WIDTH * columns, HEIGHT * rows + 0.4)
         grid = list(np.atleast_1d(figure.subplots(rows, columns)).flat)
         for axes, panel in zip(grid, panels, strict=False):
-            draw(axes, content(source, panel, (missing or {}).get(panel.metric)))
-            caption(axes, panel.info.label, panel.info.help)
+            found = content(source, panel, (missing or {}).get(panel.metric))
+            draw(axes, found)
+            caption(axes, panel.info.label, panel.info.help, above=10 if any(mark.label for mark in found.marks) else 0)
         for axes in grid[len(panels) :]:
             axes.set_axis_off()
         figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
@@ -77,12 +79,12 @@ def save(figure: Figure, path: Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def caption(axes: Axes, title: str, text: str, width: int = 70) -> None:
-    """A chart's title, and under it what it shows."""
+def caption(axes: Axes, title: str, text: str, width: int = 70, above: float = 0) -> None:
+    """A chart's title, and under it what it shows; so many points `above` the axes, where words of marks stand below it."""
     lines = textwrap.wrap(text.replace("$", r"\$"), width)
-    axes.set_title(title, loc="left", fontsize=10, fontweight="bold", pad=6 + 10 * len(lines))
+    axes.set_title(title, loc="left", fontsize=10, fontweight="bold", pad=6 + above + 10 * len(lines))
     axes.annotate(
-        "\n".join(lines), (0, 1), xytext=(0, 4), xycoords="axes fraction", textcoords="offset points", va="bottom", fontsize=7.2,
+        "\n".join(lines), (0, 1), xytext=(0, 4 + above), xycoords="axes fraction", textcoords="offset points", va="bottom", fontsize=7.2,
         color=INK["note"], annotation_clip=False,
     )  # fmt: skip
 
@@ -100,9 +102,14 @@ def draw(axes: Axes, found: Content) -> None:
         _line(axes, curve, log)
     _y_axis(axes, values, log, [*found.include, *(guide.low for guide in guides if guide.label)])
     for guide in guides:
-        _guide(axes, guide)
+        _guide(axes, guide, *guide_corner(guide, curves, log, found.include))
     for mark in found.marks:
-        _mark(axes, mark)
+        axes.axvline(mark.step, color=INK[mark.tone], linestyle=":", linewidth=1, zorder=2)
+    for words in mark_words(found.marks, 0.0, max(float(curve.x[-1]) for curve in curves)):
+        axes.annotate(
+            words.label, (words.mark.step, 1), xycoords=("data", "axes fraction"), xytext=(0, 2), textcoords="offset points",
+            ha="right" if words.left else "left", va="bottom", fontsize=7, color=INK[words.mark.tone], zorder=5,
+        )  # fmt: skip
     axes.set_xlabel("optimizer step")
     axes.set_ylabel(found.unit)
     axes.set_xlim(left=min(0, axes.get_xlim()[0]))
@@ -162,22 +169,14 @@ def _y_axis(axes: Axes, values: np.ndarray, log: bool, include: Sequence[float])
         )  # fmt: skip
 
 
-def _guide(axes: Axes, guide: Guide) -> None:
+def _guide(axes: Axes, guide: Guide, right: bool, above: bool) -> None:
     colour = INK[guide.tone]
     if guide.high is None:
         axes.axhline(guide.low, color=colour, linestyle="--", linewidth=1, zorder=2)
     else:
         axes.axhspan(guide.low, guide.high, color=colour, alpha=0.1, linewidth=0, zorder=1)
     axes.annotate(
-        guide.label, (1, guide.low if guide.high is None else guide.high), xycoords=("axes fraction", "data"), xytext=(0, 2),
-        textcoords="offset points", ha="right", va="bottom", fontsize=7, color=colour, zorder=5, path_effects=HALO,
-    )  # fmt: skip
-
-
-def _mark(axes: Axes, mark: Mark) -> None:
-    colour = INK[mark.tone]
-    axes.axvline(mark.step, color=colour, linestyle=":", linewidth=1, zorder=2)
-    axes.annotate(
-        mark.label, (mark.step, 0), xycoords=("data", "axes fraction"), xytext=(2, 3), textcoords="offset points", rotation=90,
-        ha="left", va="bottom", fontsize=7, color=colour, zorder=5, path_effects=HALO,
+        guide.label, (float(right), guide.low if guide.high is None else guide.high), xycoords=("axes fraction", "data"),
+        xytext=(-2 if right else 2, 2 if above else -2), textcoords="offset points", ha="right" if right else "left",
+        va="bottom" if above else "top", fontsize=7, color=colour, zorder=5, path_effects=HALO,
     )  # fmt: skip

@@ -35,6 +35,7 @@ from shared.drawing import (
     robust_range,
     short,
 )  # fmt: skip
+from shared.placing import guide_corner, mark_words
 
 __all__ = [
     "COLOURS",
@@ -49,7 +50,7 @@ __all__ = [
     "Role",
     "Scale",
     "Tone",
-    "add_mark",
+    "add_marks",
     "annotate",
     "beyond",
     "blank",
@@ -126,9 +127,8 @@ def draw(
         annotate(figure, **clipped)
     for guide in guides:
         if guide.always or is_near(guide, values):
-            _add_guide(figure, guide, colours, log)
-    for mark in marks:
-        add_mark(figure, mark, look)
+            _add_guide(figure, guide, colours, log, guide_corner(guide, curves, log, include))
+    add_marks(figure, marks, look, min(curve.x[0] for curve in curves), max(curve.x[-1] for curve in curves))
     return figure
 
 
@@ -222,8 +222,8 @@ def beyond(values: np.ndarray, include: Sequence[float], look: Look) -> dict[str
     }  # fmt: skip
 
 
-def _add_guide(figure: Figure, guide: Guide, colours: dict[str, str], log: bool) -> None:
-    colour = colours[guide.tone]
+def _add_guide(figure: Figure, guide: Guide, colours: dict[str, str], log: bool, corner: tuple[bool, bool]) -> None:
+    colour, (right, above) = colours[guide.tone], corner
     top = guide.low if guide.high is None else guide.high
     shape: dict[str, Any] = {"type": "rect", "fillcolor": colour, "opacity": 0.07, "line": {"width": 0}}
     if guide.high is None:
@@ -233,23 +233,31 @@ def _add_guide(figure: Figure, guide: Guide, colours: dict[str, str], log: bool)
     if not guide.label:
         return
     annotate(
-        figure, text=text(guide.label), xref="x domain", x=1, xanchor="right", yref="y", y=float(np.log10(top)) if log else top,
-        yanchor="top" if guide.high is not None and guide.low > 0 else "bottom", showarrow=False, font={"size": 10.5, "color": colour},
+        figure, text=text(guide.label), xref="x domain", x=float(right), xanchor="right" if right else "left", yref="y",
+        y=float(np.log10(top)) if log else top, yanchor="bottom" if above else "top", showarrow=False,
+        font={"size": 10.5, "color": colour, "shadow": ", ".join([f"0 0 2px {colours['paper']}"] * 3)},
     )  # fmt: skip
 
 
-def add_mark(figure: Figure, mark: Mark, look: Look, *, above: bool = False) -> None:
-    """A dotted line where something began, with its words; `above` what is drawn where that fills the chart."""
-    colours = COLOURS[look.dark]
-    colour = colours[mark.tone]
-    line = {"color": colour, "width": 1.8 if above else 1, "dash": "dot"}
-    figure["layout"].setdefault("shapes", []).append({
-        "type": "line", "xref": "x", "yref": "y domain", "x0": mark.step, "x1": mark.step, "y0": 0, "y1": 1, "line": line,
-        "layer": "above" if above else "below",
-    })  # fmt: skip
-    if not mark.label:
-        return
-    annotate(
-        figure, text=text(mark.label), xref="x", x=mark.step, yref="y domain", y=0, xanchor="left", yanchor="bottom", showarrow=False,
-        textangle=-90, font={"size": 10, "color": colour}, bgcolor=colours["paper"] if above else None,
-    )  # fmt: skip
+def add_marks(figure: Figure, marks: Sequence[Mark], look: Look, first: float, last: float, *, above: bool = False) -> None:
+    """Dotted lines where something began, their words over the axes; `above` what is drawn where that fills the chart.
+
+    `first` and `last` are the ends of what is drawn.
+    """
+    colours, whole = COLOURS[look.dark], figure["layout"]
+    for mark in marks:
+        line = {"color": colours[mark.tone], "width": 1.8 if above else 1, "dash": "dot"}
+        whole.setdefault("shapes", []).append({
+            "type": "line", "xref": "x", "yref": "y domain", "x0": mark.step, "x1": mark.step, "y0": 0, "y1": 1, "line": line,
+            "layer": "above" if above else "below",
+        })  # fmt: skip
+    found = mark_words(marks, min(0.0, first) if whole["xaxis"].get("rangemode") == "tozero" else first, last)
+    for words in found:
+        annotate(
+            figure, text=text(words.label), xref="x", x=words.mark.step, yref="y domain", y=1, xanchor="right" if words.left else "left",
+            yanchor="bottom", showarrow=False, font={"size": 10.5, "color": colours[words.mark.tone]},
+            hovertext="<br>".join(text(mark.label) for mark in marks if mark.label),
+        )  # fmt: skip
+    if found:
+        whole["margin"]["t"] = max(whole["margin"]["t"], 24) + (14 if whole["showlegend"] else 0)
+        whole["legend"]["y"] = 1.1

@@ -240,7 +240,7 @@ def test_one_evaluation_is_one_column(tmp_path: Path, kind: AxisKind) -> None:
     drawn = plotted(dimensions.dimension_figure(snapshot, Look(), View(axis=kind)))
     (trace,) = drawn.data
     place = axis_of(snapshot, kind).at(125).item()
-    assert trace.z.shape == (3, 1) and trace.y == ("0", "2", "1") and not drawn.layout.annotations
+    assert np.shape(trace.z) == (3, 1) and trace.y == ("0", "2", "1") and not drawn.layout.annotations
     assert trace.x[0] < place < trace.x[1] and sum(trace.x) / 2 == pytest.approx(place)
 
 

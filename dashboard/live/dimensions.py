@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from dashboard.charts import COLOURS, Figure, Look, add_mark, layout, say, to_json
+from dashboard.charts import COLOURS, Figure, Look, add_marks, layout, say, to_json
 from dashboard.live.axes import axis_of
 from dashboard.live.panels import View
 from dashboard.runs.snapshot import Snapshot
@@ -65,7 +65,7 @@ def dimension_figure(snapshot: Snapshot, look: Look, view: View) -> Figure:
         "colorbar": {"title": {"text": "nats", "side": "top"}, "tickvals": powers, "ticktext": [f"{10**power:g}" for power in powers],
                      "thickness": 10, "outlinewidth": 0, "tickfont": {"size": 10, "color": colours["note"]}},
     })  # fmt: skip
-    for mark in marks(snapshot, KL):
-        add_mark(figure, replace(mark, step=float(axis.at(mark.step))), look, above=True)
+    found = [replace(mark, step=float(axis.at(mark.step))) for mark in marks(snapshot, KL)]
+    add_marks(figure, found, look, float(shown[0]), float(shown[-1]), above=True)
     whole["yaxis"] |= {"type": "category", "autorange": "reversed", "tickformat": "", "showgrid": False}
     return figure
