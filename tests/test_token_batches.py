@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backend.batches import StayDataset
+from backend.batches import StayDataset, loader
 from backend.build import build_module
 from backend.plan import Plan, Position
 from backend.rehearsal import first_batches
@@ -165,3 +165,12 @@ def test_preflight_begins_with_the_fullest_batch_there_can_be():
     events = np.sort(events_of(dataset))[::-1]
     assert dataset[largest].events == events[: len(largest)].sum() <= 150 < events[: len(largest) + 1].sum()
     assert rest == list(islice(stream(dataset, config, 99)[1], len(rest)))
+
+
+def test_weights_come_through_a_loader_process():
+    data = cohort(stays=40, seed=2)
+    config = build_config({**TINY, "batch_events": 150})
+    dataset, order = stream(StayDataset(data, "train", config.data), config, 1)
+    shares = [[(b.share_of_sets, b.share_of_labels) for b in loader(dataset, order, workers, False)] for workers in (0, 1)]
+    assert shares[0] == shares[1] and len(set(shares[0])) > 3
+    assert np.mean(shares[0], axis=0) == pytest.approx([1.0, 1.0])
