@@ -28,6 +28,10 @@ BY_CAUSE: dict[str, Advice] = {
         "Lower beta_max, hold the KL at a target, or let the decoder's variance be learned.",
         ("beta_cut", "free_bits", "pi_control", "learned_variance"),
     ),
+    "recovering": Advice(
+        "Beta was cut, and the latents carry more again since: a recovery.",
+        "Wait for the next evaluations; what is applied works.",
+    ),
     "decoder_bypass": Advice(
         "The decoder explains the data without the latents: it has a path around them (skip or autoregressive inputs).",
         "Remove or weaken that path (dropout on it, a smaller decoder), or lower beta until latents add to it.",
@@ -75,10 +79,27 @@ BY_KIND: dict[str, Advice] = {
 }
 
 
+BETA_AT_LIMIT = "The residuals hold hardly more than beta times the decoder's variance: a latent that came alive would carry next to nothing."
+BETA_TO_COME = (
+    "The largest beta still to come, times the decoder's variance, is about all that the residuals hold: latents that came alive "
+    "would be lost again."
+)
+
+
 def advised(verdict: Verdict) -> Verdict:
     """The verdict with its cause in words, what to do, and remedies; what is only watched needs none yet."""
     found = BY_CAUSE.get(verdict.cause) or BY_KIND.get(verdict.kind)
     if found is None or verdict.advice or verdict.severity == "info":
         return verdict
-    detail = f"{verdict.detail} {found.cause}".rstrip()
+    cause = _beta_in_words(verdict) or found.cause
+    detail = f"{verdict.detail} {cause}".rstrip()
     return replace(verdict, detail=detail, advice=found.advice, remedies=found.remedies)
+
+
+def _beta_in_words(verdict: Verdict) -> str | None:
+    """What is said of a beta too high has to follow from the evidence beside it: from beta in force, nearly so, or one to come."""
+    beta, residual = verdict.evidence.get("beta"), verdict.evidence.get("residual_eigenvalue")
+    if verdict.cause != "beta_too_high" or residual is None or (beta is not None and residual <= beta):
+        return None
+    near = beta is not None and residual <= verdict.thresholds.get("stable_margin", 1.0) * beta
+    return BETA_AT_LIMIT if near else BETA_TO_COME

@@ -72,18 +72,22 @@ def lost_information(history: History) -> Finding | None:
     evidence = {"mi_gauss": now.information, "kl": now.kl} | _known(
         active_units=now.active, explained=now.explained, residual_eigenvalue=now.residual, beta=now.beta
     )
+    to_come = _beta_to_come(history)
+    if to_come is not None and to_come > (now.beta or 0):
+        evidence["beta_max"] = to_come
+    little = {"mi_gauss": limits.information_nats} if now.information < limits.information_nats else {"active_units": 1.0}
     stable = is_stable(history)
     patience: Patience = "cycle" if _cyclical(history) else _PATIENCE[stable]
     if now.kl - now.information > limits.shift_nats:
         return Finding(
             "constant_shift", "KL without information",
             f"KL is {now.kl:.3g} nats but at most {now.information:.3g} nats depend on the input: a constant shift.",
-            evidence, {"mi_gauss": limits.information_nats, "kl": limits.shift_nats}, cause="shifted_mean", patience=patience,
+            evidence, {**little, "kl": limits.shift_nats}, cause="shifted_mean", patience=patience,
         )  # fmt: skip
     return Finding(
         "collapse", "Posterior collapse",
         f"{now.active or 0:.0f} of {now.dims or 0:.0f} units are active; at most {now.information:.3g} nats per set depend on the input.",
-        evidence, {"mi_gauss": limits.information_nats, **({"stable_margin": limits.stable_margin} if stable is not None else {})},
+        evidence, {**little, **({"stable_margin": limits.stable_margin} if stable is not None else {})},
         cause=cause_of_collapse(history), patience=patience,
     )  # fmt: skip
 
@@ -95,18 +99,29 @@ _PATIENCE: dict[bool | None, Patience] = {True: "none", False: "recovery", None:
 def is_stable(history: History) -> bool | None:
     """Whether latents that carry nothing gain nothing by coming alive, at the largest beta to come; None if unknown.
 
-    By the linear theory: the residuals' largest eigenvalue, in units of the decoder's variance, against beta.
+    By the linear theory: the residuals' largest eigenvalue, in units of the decoder's variance, against beta. Where beta was
+    taken below its plan, the plan says nothing of what is to come: beta in force counts.
     """
-    now, schedule = history.last, history.schedule
-    planned = schedule.maximum if schedule is not None else None
-    beta = max((b for b in (now.beta, planned) if b is not None), default=None)
+    now = history.last
+    beta = _beta_to_come(history)
     if now.residual is None or beta is None:
         return None
     return now.residual <= history.limits.stable_margin * beta
 
 
+def _beta_to_come(history: History) -> float | None:
+    beta, schedule = history.last.beta, history.schedule
+    planned = schedule.maximum if schedule is not None and not history.beta_was_cut else None
+    return max((b for b in (beta, planned) if b is not None), default=None)
+
+
 def cause_of_collapse(history: History) -> str:
-    """The likely cause, by what was measured: beta raised beyond its plan, a path around the latents, or a beta too high."""
+    """The likely cause, by what was measured: beta raised beyond its plan, a path around the latents, or a beta too high.
+
+    "recovering" is none: beta was cut, and the latents take up information again.
+    """
+    if recovers(history):
+        return "recovering"
     now, plan = history.last, history.schedule
     planned = plan.at(now.step) if plan is not None else None
     before = planned if planned is not None else history.beta_alive
@@ -116,6 +131,11 @@ def cause_of_collapse(history: History) -> str:
         return "decoder_bypass"
     stable = is_stable(history)
     return "unknown" if stable is None else "beta_too_high" if stable else "encoder_lags"
+
+
+def recovers(history: History) -> bool:
+    """Whether latents that were lost take up information again since beta was cut: at most to be watched."""
+    return history.beta_was_cut and history.grows() and is_stable(history) is not True
 
 
 def dead_levels(history: History) -> Iterator[Finding]:

@@ -35,6 +35,8 @@ class Episode:
 
     def _severity(self, history: History) -> Severity | None:
         enough, learnt = self.count >= history.limits.persistence, self.began > self._formed(history)
+        if self.finding.cause == "recovering":
+            return self.severity or ("info" if enough else None)
         if enough and self._ready(history, learnt):
             return "alarm"
         if learnt and self.count >= min(2, history.limits.persistence):
@@ -75,7 +77,8 @@ class Episode:
         if severity != "info":
             return verdict
         title = f"Watching: {found.title[0].lower()}{found.title[1:]}"
-        return replace(verdict, title=title, detail=f"{found.detail} Watched, not alarmed: it may pass.")
+        why = "beta was cut, and they carry more again since" if found.cause == "recovering" else "it may pass"
+        return replace(verdict, title=title, detail=f"{found.detail} Watched, not alarmed: {why}.")
 
 
 class Episodes:

@@ -127,6 +127,7 @@ class History:
     most_information: float = 0.0
     beta_alive: float | None = None
     """Beta when latents carried most."""
+    most_beta: float = 0.0
     before: list[Trend] = field(default_factory=list)
     """Slow running means of what may grow: reliance of the decoder, information of all latents, and of each level."""
     first_recon: float | None = None
@@ -158,6 +159,7 @@ class History:
         """Take in one evaluation, and the mean reconstruction loss of the training steps since the one before."""
         self.newest = probe
         self.count += 1
+        self.most_beta = max(self.most_beta, probe.beta or 0.0)
         if self.count <= 4 * self.limits.persistence:
             self.early = probe.step
         if probe.information is not None and probe.information >= self.most_information:
@@ -175,6 +177,15 @@ class History:
     def risen(self, step: int) -> bool:
         """Whether beta has come to its largest as far as the plan says."""
         return self.schedule is None or step >= self.schedule.risen_at
+
+    @property
+    def beta_was_cut(self) -> bool:
+        """Whether beta is below its plan, give or take a step; without a plan, below what it has been. A remedy does that."""
+        beta, plan, step = self.last.beta, self.schedule, self.last.step
+        if beta is None:
+            return False
+        planned = min(plan.at(max(s, 0)) for s in (step - 1, step, step + 1)) if plan is not None else self.most_beta
+        return beta < 0.9 * planned
 
     def grows(self, level: int | None = None) -> bool:
         """Whether the information of the latents (or of a level, from 1) grew of late: an escape from nothing is slow at first.

@@ -9,7 +9,7 @@ from dashboard.widgets import Html, el
 LATE = 4
 """Planned intervals after which an evaluation is called old: one that is put off (`probe_time_budget`) still measures."""
 
-EVERY = {False: 200, True: 100}
+EVERY: dict[bool | None, int] = {False: 200, True: 100}
 """Steps between evaluations where `update_frequency` is left open, by `fast_detection` (`shared.config.MonitorConfig`)."""
 
 
@@ -51,7 +51,8 @@ def measured(snapshot: Snapshot) -> Measured | None:
         return None
     beat = snapshot.status.heartbeat
     now = snapshot.last_step if snapshot.last_step is not None else beat.step if beat else steps[-1]
-    preset = EVERY.get(snapshot.config("monitor", "fast_detection", None))
+    fast: bool | None = snapshot.config("monitor", "fast_detection", None)
+    preset = EVERY.get(fast)
     asked: int | None = snapshot.config("monitor", "update_frequency", preset)
     if (
         snapshot.probes[-1].get("source") == "training window"
