@@ -15,8 +15,8 @@ from dashboard.latent import words
 from dashboard.latent.colour import Colouring, colouring, error_by_set, why_no_variables
 from dashboard.latent.colour import choices as colours
 from dashboard.latent.data import analysed, posterior_of, sets_of, snapshots
-from dashboard.latent.dims import MOST_CORRELATED, activity_figure, correlated, correlation_figure, kl_figure
-from dashboard.latent.figures import map_figure, over_time_figure, trails
+from dashboard.latent.dims import MOST_CORRELATED, active, activity_figure, correlated, correlation_figure, kl_figure
+from dashboard.latent.figures import ON_PRIOR, map_figure, over_time_figure, trails
 from dashboard.latent.plane import pca, umap_known, umap_plane
 from dashboard.latent.view import MOST_DRAWN, caught_frame, sample
 from dashboard.work import Progress
@@ -221,8 +221,26 @@ def test_similar_dimensions_stand_together():
     dims, found = correlated(sets_with(mu), "similarity")
     parity = dims % 2
     assert np.count_nonzero(np.diff(parity)) == 1, "two blocks"
-    figure = correlation_figure(Look(), dims, found, "i")
+    figure = correlation_figure(Look(), dims, found, np.ones(len(dims), bool), "i")
     assert (figure.data[0].zmin, figure.data[0].zmax, figure.data[0].zmid) == (-1, 1, 0)
+
+
+def test_what_a_collapsed_latent_shows_is_said_and_grey(layout):
+    mu = np.random.default_rng(0).standard_normal((200, 4)) * [1, 1, 0.02, 0.001]
+    alive = active(sets_with(mu))
+    assert alive.tolist() == [True, True, False, False]
+    dims, found = correlated(sets_with(mu), "number")
+    grey, coloured = correlation_figure(Look(), dims, found, alive[dims], "i").data
+    assert np.isnan(grey.z[:2, :2]).all() and np.isfinite(coloured.z).sum() == 4, "only the pair of active ones has colours"
+    assert grey.showscale is False and coloured.showscale
+    source = snapshots(layout)[-1]
+    plane, sets = pca(source, snapshots(layout), "latents"), sets_of(source.latents)
+    values = colouring("outcome", sets, layout, source, "died", 0)
+    notes = [
+        map_figure(Look(), plane, np.arange(len(plane.index)), sets, values, [], "i", idle).layout.annotations
+        for idle in (True, False)
+    ]
+    assert [[one.text for one in found] for found in notes] == [[ON_PRIOR], []]
 
 
 @pytest.mark.parametrize(

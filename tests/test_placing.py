@@ -18,7 +18,7 @@ def curve(y: np.ndarray) -> Curve:
 @pytest.mark.parametrize(
     ("y", "corner"),
     [
-        (np.exp(-X / 20) * 20 + 20, (False, True)),  # falls to the guide: free at its left
+        (np.exp(-X / 20) * 20 + 20 + np.sin(2 * X), (False, True)),  # falls to the guide: free at its left
         (20 + X / 5, (True, True)),  # rises away from it
         (np.full(101, 20.6), (True, False)),  # runs right above it all the way
     ],

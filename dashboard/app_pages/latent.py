@@ -17,7 +17,7 @@ from dashboard.latent.colour import choices as colours
 from dashboard.latent.colour import why_no_variables
 from dashboard.latent.data import Source, analysed, input_of, sets_of, snapshots
 from dashboard.latent.plane import Plane, pca, umap_known, umap_plane
-from dashboard.live.header import GONE
+from dashboard.live.header import GONE, strip
 from dashboard.runs.loading import folder_token, resolve_run
 from dashboard.service import SNAPSHOT_FOLDERS, service
 from dashboard.widgets import el, plain
@@ -57,6 +57,9 @@ def space(name: str) -> None:
     if layout is None:
         st.html(gone(name, service().runs))
         return
+    wrong = strip(service().store.snapshot(name))
+    if wrong:
+        st.html(wrong)
     training, checkpoints = snapshots(layout), analysed(layout)
     if not training and not checkpoints:
         none_yet(layout)

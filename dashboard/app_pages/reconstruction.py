@@ -10,7 +10,7 @@ from dashboard.choosing import choose_run
 from dashboard.commands import offer
 from dashboard.components import listen
 from dashboard.landing import gone, landing
-from dashboard.live.header import GONE
+from dashboard.live.header import GONE, strip
 from dashboard.reconstruction import sections
 from dashboard.reconstruction.choices import choose_source
 from dashboard.reconstruction.events import Source, read_events, read_presence, sources
@@ -61,6 +61,9 @@ def main() -> None:
         return
     st.session_state[DRAWN] = (name, token(name))
     follow(name)
+    wrong = strip(service().store.snapshot(name))
+    if wrong:
+        st.html(wrong)
     if layout is None:
         st.html(gone(name, service().runs))
     elif source is None:

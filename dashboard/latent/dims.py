@@ -13,6 +13,7 @@ from shared.latents import LatentSets
 MOST_CORRELATED = 96
 """The most active dimensions; more than these cannot be told apart in a picture."""
 HEIGHT = 270
+GREY = ("rgba(128,128,128,0.06)", "rgba(128,128,128,0.45)")
 KINDS = {
     "active": ("training", "", "carries information on every patient"),
     "mixed": ("probe", "x", "is used for some patients only"),
@@ -74,6 +75,12 @@ def _bars(look: Look, frame: pd.DataFrame, column: str, title: str, identity: st
     return figure
 
 
+def active(sets: LatentSets) -> np.ndarray:
+    """Of each dimension [D], whether its mean varies over the sets."""
+    mu = sets.mu[np.isfinite(sets.mu).all(axis=1)].astype(float)
+    return mu.var(axis=0) > Thresholds.active_variance if len(mu) > 1 else np.zeros(sets.mu.shape[1], bool)
+
+
 def correlated(sets: LatentSets, order: Order) -> tuple[np.ndarray, np.ndarray]:
     """Dimensions [d] that vary, at most `MOST_CORRELATED` of the most active, in `order`, and their correlations [d, d].
 
@@ -99,14 +106,29 @@ def correlated(sets: LatentSets, order: Order) -> tuple[np.ndarray, np.ndarray]:
     return dims, found
 
 
-def correlation_figure(look: Look, dims: np.ndarray, found: np.ndarray, identity: str) -> go.Figure:
-    """Correlations as a heatmap, centred at 0."""
+def correlation_figure(look: Look, dims: np.ndarray, found: np.ndarray, alive: np.ndarray, identity: str) -> go.Figure:
+    """Correlations as a heatmap, centred at 0; grey where not both dimensions are `alive` [d]: what means do by chance."""
     note = COLOURS[look.dark]["note"]
     figure = blank(layout(look, x="dimension", y="dimension", identity=identity, height=540))
     names = [str(dim) for dim in dims]
     middle = COLOURS[look.dark]["paper"]
+    shared = {
+        "x": names,
+        "y": names,
+        "zmin": -1,
+        "zmax": 1,
+        "zmid": 0,
+        "xgap": int(len(dims) <= 40),
+        "ygap": int(len(dims) <= 40),
+    }
+    both = np.outer(alive, alive)
+    if not both.all():
+        figure.add_trace(go.Heatmap(
+            z=np.where(both, np.nan, found.round(3)), colorscale=[[0, GREY[1]], [0.5, GREY[0]], [1, GREY[1]]], showscale=False,
+            hovertemplate="dimensions %{x} and %{y}: not both active<br>correlation %{z:.2f}, noise<extra></extra>", **shared,
+        ))  # fmt: skip
     figure.add_trace(go.Heatmap(
-        z=found.round(3), x=names, y=names, zmin=-1, zmax=1, zmid=0, xgap=1 if len(dims) <= 40 else 0, ygap=1 if len(dims) <= 40 else 0,
+        z=np.where(both, found.round(3), np.nan), **shared, showscale=bool(both.any()),
         colorscale=[[0, "#2166AC"], [0.25, "#6DA7D0"], [0.5, middle], [0.75, "#E58A60"], [1, "#B2182B"]],
         hovertemplate="dimensions %{x} and %{y}<br>correlation %{z:.2f}<extra></extra>",
         colorbar={"title": {"text": "correlation", "side": "right", "font": {"size": 11, "color": note}}, "thickness": 10, "outlinewidth": 0,

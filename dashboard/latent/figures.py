@@ -17,6 +17,7 @@ from shared.latents import LatentSets
 
 MAP_HEIGHT = 580
 MOST_FOLLOWED = 5
+ON_PRIOR = "All posteriors lie on the prior: the latent carries nothing"
 SYMBOLS = ("circle", "diamond", "square", "triangle-up", "x")
 SCALE = {
     dark: sample_colorscale("Cividis", np.linspace(0.25 if dark else 0, 1 if dark else 0.93, 9).tolist())
@@ -63,8 +64,9 @@ def map_figure(
     colouring: Colouring,
     followed: Sequence[Trail],
     identity: str,
+    idle: bool = False,
 ) -> go.Figure:
-    """A scatter of the points `drawn` (places in the plane); clicks and lasso give the patient of each."""
+    """A scatter of the points `drawn` (places in the plane); clicks and lasso give the patient of each. `idle`: no dimension is active."""
     colours = COLOURS[look.dark]
     figure = blank(layout(look, x=plane.axes[0], y=plane.axes[1], identity=identity, legend=True, height=MAP_HEIGHT))
     figure.update_layout(hovermode="closest", dragmode="lasso", margin={"l": 8, "r": 8, "t": 34, "b": 8})
@@ -89,6 +91,9 @@ def map_figure(
     for place, trail in enumerate(followed):
         _add_trail(figure, trail, place, look)
     _fit(figure, plane)
+    if idle:
+        figure.add_annotation(text=ON_PRIOR, xref="x domain", x=0.5, yref="y domain", y=0.97, yanchor="top", showarrow=False,
+                              font={"size": 13, "color": colours["limit"]})  # fmt: skip
     return figure
 
 

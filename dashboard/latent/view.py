@@ -16,7 +16,7 @@ from dashboard.formats import number
 from dashboard.latent import choices, words
 from dashboard.latent.colour import Colouring, colouring, error_by_set
 from dashboard.latent.data import Kept, Source, posterior_of, version
-from dashboard.latent.dims import activity_figure, correlated, correlation_figure, kl_figure
+from dashboard.latent.dims import active, activity_figure, correlated, correlation_figure, kl_figure
 from dashboard.latent.figures import Trail, map_figure, over_time_figure, trails
 from dashboard.latent.plane import Plane
 from dashboard.widgets import el
@@ -100,6 +100,7 @@ def _map_card(
         if len(drawn) < len(plane.index)
         else shown.source.label
     )
+    idle = shown.of == "latents" and not active(shown.sets).any()
     revision = (identity, shown.version, chosen, shown.look, hash(plane.xy.tobytes()))
     return {
         "key": "latent-map",
@@ -110,7 +111,7 @@ def _map_card(
         "figure": FIGURES.once(
             revision,
             lambda: (
-                map_figure(shown.look, plane, drawn, shown.sets, values, followed, identity)
+                map_figure(shown.look, plane, drawn, shown.sets, values, followed, identity, idle)
                 .update_layout(selectionrevision=f"cleared {chosen[-1]} times")
                 .to_json(validate=False)
             ),
@@ -228,9 +229,12 @@ def correlation(shown: Shown) -> None:
             "Fewer than two dimensions vary over the sets, so there is nothing to correlate: the posterior has collapsed, or is new."
         )
         return
-    left_out = shown.sets.mu.shape[1] - len(dims)
-    strongest = f"strongest {np.abs(found - np.eye(len(found))).max():.2f}"
+    left_out, alive = shown.sets.mu.shape[1] - len(dims), active(shown.sets)[dims]
+    among = np.abs(found - np.eye(len(found)))[np.ix_(alive, alive)]
+    strongest = f"strongest {among.max():.2f}" if alive.sum() > 1 else "noise: no two dimensions are active"
+    idle = int((~alive).sum())
+    strongest += f" · grey: {idle:,} not active" if idle and alive.sum() > 1 else ""
     chart_grid("latent-correlation", [card(
         shown, "latent-correlation", "Correlation of the means", strongest + (f" · {left_out:,} dimensions left out" if left_out else ""),
-        words.CORRELATION, order, lambda: correlation_figure(shown.look, dims, found, f"{shown.name}:correlation:{order}"),
+        words.CORRELATION, order, lambda: correlation_figure(shown.look, dims, found, alive, f"{shown.name}:correlation:{order}"),
     )], 1)  # fmt: skip

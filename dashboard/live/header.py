@@ -143,6 +143,12 @@ def _forecast(snapshot: Snapshot) -> list[str]:
     return [made.sentence] if made is not None and _step(snapshot) < made.reached_at else []
 
 
+def strip(snapshot: Snapshot | None) -> Html | None:
+    """What is wrong with the run, in the same words, for pages about a part of it; None where nothing is."""
+    found = [verdict_banner(one) for one in snapshot.verdicts if one.severity in ("alarm", "warning")] if snapshot else []
+    return el("div", *found, cls="sv-banners") if found else None
+
+
 def _banners(snapshot: Snapshot, last: Measured | None) -> Html:
     """What is wrong with the run, then the verdicts, then what could not be read."""
     state = state_banner(snapshot.status)
