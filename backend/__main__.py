@@ -16,6 +16,7 @@ COMMANDS = {
     "prepare": ("backend.prepare", "make a data set that training can map into memory"),
     "preflight": ("backend.preflight", "what a run will take, and what beta will leave of its posterior, before it is begun"),
     "train": ("backend.train", "train SeqSetVAE and watch its posterior; also resumes"),
+    "sweep": ("backend.sweep", "many trainings with other options each, chosen by what the earlier ones have shown"),
     "resume": ("backend.branch", "go back to before a collapse, and on from there with a remedy, as a new run"),
     "diagnose": ("backend.diagnose", "report on the posterior of a run, or of TensorBoard logs"),
     "curves": ("backend.curves", "a run or TensorBoard logs as pictures and text: losses, outcome, dynamics, collapse"),

@@ -28,6 +28,7 @@ def test_every_command_is_one_that_this_test_knows():
         "python -m backend prepare", "python -m backend train", "python -m backend evaluate", "python -m dashboard --runs",
         "python -m backend preflight", "python -m backend diagnose", "python -m backend resume", "python -m backend curves",
         "python -m backend visualize", "python -m backend import", "python -m backend umap",
+        "python -m backend sweep",
     }  # fmt: skip
     assert {c for c in COMMANDS if not c.startswith("python")} == {"make demo", "make test", ". .venv/bin/activate"}
 
@@ -61,6 +62,10 @@ def desk(tmp_path_factory) -> Path:
     stays = {split: {str(i): stay.assign(value=stay["value"] + i % 7) for i in ids} for split, ids in splits.items()}
     labels = "".join(f"{i},{i % 2}\n" for ids in splits.values() for i in ids)
     write_ehr(folder / "path/to/data", stays, f"ts_id,in_hospital_mortality\n{labels}")
+    (folder / "path/to/sweep.toml").write_text(
+        'data_dir = "prepared/mine"\nmax_steps = 2\nmax_epochs = 1\n[sweep]\nmetric = "loss"\ntrials = 1\n'
+        '"loss.beta_max" = {low = 0.01, high = 1.0, log = true}\n'
+    )
     with SummaryWriter(folder / "path/to/tensorboard/logs") as writer:
         writer.add_scalar("train/kl", 1.0, 1)
     return folder

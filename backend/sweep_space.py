@@ -1,0 +1,133 @@
+"""What a sweep tries: a TOML file of options for all trials, and a table of ranges and lists of choices."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from shared.config import TrainConfig, build_config, group_of_option, read_config_file
+from shared.errors import InputError
+
+METRICS = {"auroc": "maximize", "auprc": "maximize", "accuracy": "maximize", "elbo": "maximize", "loss": "minimize",
+           "recon": "minimize", "prediction": "minimize"}  # fmt: skip
+"""Scores of the whole validation split, and which way is better."""
+
+
+class Settings(BaseModel):
+    """The `[sweep]` table without its ranges."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str | None = None
+    metric: Literal["auroc", "auprc", "accuracy", "elbo", "loss", "recon", "prediction"] = "auroc"
+    direction: Literal["maximize", "minimize"] | None = None
+    trials: int = Field(default=20, ge=1)
+    pruner: Literal["none", "median"] = "none"
+
+
+class Range(BaseModel):
+    """Numbers from `low` to `high`, both included; `log`: as many in each decade."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+    low: float
+    high: float
+    log: bool = False
+
+
+@dataclass(frozen=True)
+class Space:
+    """A sweep as its file describes it."""
+
+    name: str
+    base: TrainConfig
+    metric: str
+    direction: str
+    trials: int
+    pruner: str
+    options: dict[str, BaseDistribution]
+    """By dotted name, such as "loss.beta_max"."""
+
+    def words(self, chosen: Mapping[str, Any]) -> list[str]:
+        """The options of one trial, for the command line of `train`."""
+        return [word for name, value in chosen.items() for word in (f"--{name.partition('.')[2]}", str(value))]
+
+
+def read_space(path: Path) -> Space:
+    """The sweep of a file.
+
+    Raises:
+        InputError: names the file, the field and the value, and what would do.
+    """
+    values = read_config_file(path)
+    table = values.pop("sweep", None)
+    if not isinstance(table, dict):
+        raise InputError(
+            f'{path}: has no [sweep] table; one with "loss.beta_max" = {{low = 0.01, high = 1.0, log = true}} would do'
+        )
+    base = build_config(values, where=str(path))
+    groups = group_of_option()
+    given = {name: table.pop(name) for name in list(table) if name not in Settings.model_fields}
+    try:
+        settings = Settings.model_validate(table)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, ("sweep", *first["loc"])))
+        raise InputError(f"{path}: {where}: {first['msg']}, got {first['input']!r}") from error
+    options: dict[str, BaseDistribution] = {}
+    for name, wanted in _flat(given).items():
+        group, dot, option = name.rpartition(".")
+        if groups.get(option) is None or (dot and groups[option] != group):
+            build_config({name: None} if not dot else {group: {option: None}}, where=f"{path}: sweep")  # says what is near
+            raise InputError(f"{path}: sweep.{name}: no such option; see `python -m backend train --help`")
+        dotted = f"{groups[option]}.{option}"
+        options[dotted] = _distribution(f"{path}: sweep.{dotted}", dotted, wanted, base)
+    if not options:
+        raise InputError(
+            f'{path}: [sweep] names no option to try; add one such as "optim.learning_rate" = {{low = 1e-4, high = 1e-2}}'
+        )
+    name = settings.name or path.stem
+    if "/" in name or name.startswith("."):
+        raise InputError(f"{path}: sweep.name: {name!r} must be a plain name, for it begins the names of the runs")
+    return Space(
+        name, base, settings.metric, settings.direction or METRICS[settings.metric], settings.trials, settings.pruner, options
+    )
+
+
+def _flat(given: Mapping[str, Any]) -> dict[str, Any]:
+    """`loss.beta_max` without quotes is a table in a table."""
+    found: dict[str, Any] = {}
+    for name, value in given.items():
+        if isinstance(value, dict) and not {"low", "high"} & value.keys():
+            found |= {f"{name}.{inner}": wanted for inner, wanted in value.items()}
+        else:
+            found[name] = value
+    return found
+
+
+def _distribution(where: str, dotted: str, wanted: Any, base: TrainConfig) -> BaseDistribution:
+    group, _, option = dotted.partition(".")
+    if isinstance(wanted, list) and wanted:
+        for choice in wanted:
+            build_config({group: {option: choice}}, where=where, base=base)
+        return CategoricalDistribution(wanted)
+    if not isinstance(wanted, dict):
+        raise InputError(f"{where}: {wanted!r} is neither a range {{low = .., high = ..}} nor a list of choices")
+    try:
+        chosen = Range.model_validate(wanted)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InputError(f"{where}.{'.'.join(map(str, first['loc']))}: {first['msg']}, got {first['input']!r}") from error
+    if chosen.low >= chosen.high:
+        raise InputError(f"{where}: low has to be below high, got low {chosen.low:g} and high {chosen.high:g}")
+    if chosen.log and chosen.low <= 0:
+        raise InputError(f"{where}.low: a range with log begins above 0, got {chosen.low:g}")
+    whole = isinstance(getattr(getattr(base, group), option), int)
+    for end in (chosen.low, chosen.high):
+        build_config({group: {option: int(end) if whole and end.is_integer() else end}}, where=where, base=base)
+    if whole:
+        return IntDistribution(int(chosen.low), int(chosen.high), log=chosen.log)
+    return FloatDistribution(chosen.low, chosen.high, log=chosen.log)
