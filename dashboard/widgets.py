@@ -114,7 +114,8 @@ def evidence(verdict: Verdict) -> str | None:
         parts.append(f"{label} {number(value, 3)}{limit}")
     if verdict.dims:
         parts.append(f"units {ranges(verdict.dims)}")
-    return "Evidence: " + " · ".join(parts) if parts else None
+    then = f" at step {verdict.measured:,}" if verdict.measured is not None else ""
+    return f"Evidence{then}: " + " · ".join(parts) if parts else None
 
 
 def is_imported(status: RunStatus) -> bool:

@@ -110,6 +110,8 @@ class Verdict:
     remedies: tuple[str, ...] = ()
     advice: str = ""
     """What to do, in a sentence."""
+    measured: int | None = None
+    """The step of the evaluation that detail and evidence are of."""
 
     @property
     def subject(self) -> tuple[str, int | None]:

@@ -19,6 +19,7 @@ class Episode:
     began: int
     count: int = 0
     free: int = 0
+    measured: int = 0
     seen: int = 0
     free_since: int = 0
     severity: Severity | None = None
@@ -26,7 +27,7 @@ class Episode:
 
     def update(self, finding: Finding, history: History) -> None:
         """The condition holds at the newest evaluation too. Severity only rises: an alarm stays one until it ends."""
-        self.finding, self.count, self.free = finding, self.count + 1, 0
+        self.finding, self.count, self.free, self.measured = finding, self.count + 1, 0, history.last.step
         if self.severity == "alarm":
             return
         severity = self._severity(history)
@@ -72,7 +73,7 @@ class Episode:
         found, severity = self.finding, self.severity or "info"
         verdict = Verdict(
             found.kind, severity, found.title, found.detail, self.began, self.seen, ended, found.evidence, found.thresholds,
-            found.dims, found.level, found.cause,
+            found.dims, found.level, found.cause, measured=self.measured,
         )  # fmt: skip
         if severity != "info":
             return verdict

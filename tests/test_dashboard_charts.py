@@ -4,6 +4,7 @@ import gzip
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from dashboard.landing import gone
 from dashboard.live import panels
 from dashboard.live.header import head_token, header, numbers
 from dashboard.runs.loading import Snapshot, Store
-from dashboard.widgets import el, plain, state_banner
+from dashboard.widgets import el, evidence, plain, state_banner
 from shared.collapse import Verdict
 from shared.config import MonitorConfig
 from shared.decimate import decimate
@@ -213,6 +214,12 @@ def test_the_header_says_how_old_the_posterior_figures_are(tmp_path: Path) -> No
         assert shown.count("steps ago") >= 2 and ("sv-old" in shown) == old
     make_run(tmp_path, "new", state=RunState.CREATED)
     assert "steps ago" not in header(snapshot_of(tmp_path, "new"))
+
+
+def test_evidence_says_of_which_step_it_is() -> None:
+    verdict = Verdict("collapse", "alarm", "Posterior collapse", "", 25, 75, evidence={"kl": 0.168}, measured=75)
+    assert str(evidence(verdict)).startswith("Evidence at step 75: KL")
+    assert str(evidence(replace(verdict, measured=None))).startswith("Evidence: "), "an older log does not say"
 
 
 def test_a_name_too_long_for_the_choice_stands_in_the_header(tmp_path: Path) -> None:

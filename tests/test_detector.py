@@ -88,7 +88,7 @@ def test_what_is_lost_after_settling_is_a_warning_then_an_alarm(kind):
     assert [said(d)[1] for d in stages[1:]] == ["warning", "alarm"] or kind == "kl_explosion"
     verdict = stages[-1].verdicts[0]
     assert (verdict.kind, verdict.began, verdict.seen) == (kind, 410, 430)
-    assert verdict.evidence and verdict.thresholds and verdict.advice
+    assert verdict.evidence and verdict.thresholds and verdict.advice and verdict.measured == 430
     assert (verdict.kind in COLLAPSES) == (kind != "kl_explosion")
     assert set(verdict.remedies) <= REMEDIES.keys()
 
