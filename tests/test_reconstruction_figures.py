@@ -64,7 +64,31 @@ def test_a_variable_worse_than_the_mean_differs_in_shape_and_colour_and_rare_one
 def test_one_hopeless_variable_does_not_squeeze_the_others(snapshot):
     errors = stats.by_variable(snapshot.frame)
     errors.loc["Temp", "rmse_std"] = 500
-    assert figures.ranking(errors, Look()).layout.xaxis.type == "log"
+    drawn = figures.ranking(errors, Look()).layout
+    others = errors["rmse_std"].drop("Temp").max()
+    assert drawn.xaxis.type == "linear" and others < drawn.xaxis.range[1] < 3 * max(others, 1)
+    assert [(note.text, note.y) for note in drawn.annotations if note.y == "Temp"] == [("500 →", "Temp")]
+
+
+def test_a_variable_with_too_few_values_is_not_ranked_among_the_worse(snapshot):
+    errors = stats.by_variable(snapshot.frame)
+    errors.loc["pH", ["rmse_std", "modelled"]] = [9.0, 1]
+    (dots,) = figures.ranking(errors, Look()).data
+    assert dots.y[0] == "pH" and dots.marker.symbol[0] == "circle-open" and "too few to rank" in dots.text[0]
+    said = brief(snapshot, errors, None)
+    assert f"{int((errors.drop('pH')['rmse_std'] > 1).sum())}<small> of" in said and "too rare" in said
+
+
+def test_worse_than_frequency_is_called_worse(snapshot):
+    bad = Presence(
+        ("HR", "pH"),
+        np.array(["p"] * 4),
+        np.arange(4.0),
+        np.full((4, 2), 0.9),
+        np.array([[1, 0], [0, 0], [0, 1], [1, 0]], bool),
+    )
+    said = brief(snapshot, stats.by_variable(snapshot.frame), bad)
+    assert "worse than frequency" in said and "better than" not in said
 
 
 def test_lines_over_training_carry_their_step_and_break_where_a_variable_did_not_occur(snapshot):

@@ -59,16 +59,22 @@ def _limit(figure: go.Figure, look: Look, label: str, right: bool = False, **at:
 
 def _dots(frame: pd.DataFrame, look: Look) -> dict[str, Any]:
     """Worse than the mean is another colour and another shape; few events are hollow."""
-    worse, few = frame["rmse_std"] > 1, frame["modelled"] < FEW
+    few = frame["modelled"] < FEW
+    worse = (frame["rmse_std"] > 1) & ~few
     colours = COLOURS[look.dark]
     shapes = [("diamond" if bad else "circle") + ("-open" if rare else "") for bad, rare in zip(worse, few, strict=True)]
-    colour = np.where(worse, colours["limit"], colours["training"]).tolist()
+    colour = np.where(few, colours["note"], np.where(worse, colours["limit"], colours["training"])).tolist()
     return {"symbol": shapes, "size": 9, "color": colour, "line": {"width": 1.5, "color": colour}}
 
 
 def ranking(errors: pd.DataFrame, look: Look) -> go.Figure:
-    """RMSE of each variable in its standard deviations, the worst on top; 1 is predicting the mean. Points carry the name."""
-    ranked = errors.dropna(subset="rmse_std").sort_values("rmse_std").tail(MOST_RANKED)
+    """RMSE of each variable in its standard deviations, the worst on top; 1 is predicting the mean. Points carry the name.
+
+    Variables with too few values to be ranked stand below all others.
+    """
+    known = errors.dropna(subset="rmse_std")
+    few = known["modelled"] < FEW
+    ranked = pd.concat([known[few].sort_values("modelled"), known[~few].sort_values("rmse_std")]).tail(MOST_RANKED)
     height = 90 + 18 * max(len(ranked), 3)
     figure = plain(look, x="RMSE in standard deviations of the variable", y="", identity="ranking", height=height)
     if ranked.empty:
@@ -76,16 +82,32 @@ def ranking(errors: pd.DataFrame, look: Look) -> go.Figure:
     figure.add_trace(
         go.Scatter(
             x=ranked["rmse_std"], y=ranked.index.map(charts.text), mode="markers", marker=_dots(ranked, look), customdata=ranked.index,
-            text=[f"{events:,} events" for events in ranked["modelled"]], showlegend=False,
+            text=[f"{events:,} events" + (": too few to rank" if events < FEW else "") for events in ranked["modelled"]], showlegend=False,
             hovertemplate="%{y}: %{x:.3f}<br>%{text}<extra></extra>",
         )
     )  # fmt: skip
     _limit(figure, look, "worse than the mean →", x=1)
+    edge = _edge(ranked)
+    for name, value in ranked["rmse_std"][ranked["rmse_std"] > edge].items():
+        figure.add_annotation(text=f"{value:,.3g} →", xref="x domain", x=1, xanchor="right", y=charts.text(str(name)), showarrow=False,
+                              font={"size": 10.5, "color": COLOURS[look.dark]["limit"]})  # fmt: skip
     figure.update_layout(margin_t=34)
     figure.update_yaxes(
         type="category", tickformat=None, showgrid=True, nticks=len(ranked), dtick=1, range=[-0.8, len(ranked) - 0.2]
     )
-    return figure.update_xaxes(**_axis_from_zero(ranked["rmse_std"]))
+    return figure.update_xaxes(type="linear", range=[0, edge])
+
+
+def _edge(ranked: pd.DataFrame) -> float:
+    """Where the axis ends: a few far worse than all others are named at its edge and do not squeeze the rest together."""
+    values = ranked["rmse_std"]
+    quartiles = np.percentile(values, [25, 75])
+    fence = max(float(quartiles[1] + 3 * (quartiles[1] - quartiles[0])), 1.2)
+    return (
+        max(1.05 * float(values[values <= fence].max()), 1.2)
+        if (values > fence).any()
+        else max(1.05 * float(values.max()), 1.2)
+    )
 
 
 def _axis_from_zero(values: pd.Series) -> dict[str, Any]:

@@ -20,7 +20,8 @@ DEFAULT_FREQUENCY = {False: 200, True: 100}
 HELP = {
     "ranking": "Each dot is a variable: the root of its mean squared error, divided by the variable's standard deviation over the training "
     "split. 1 is what always predicting the training mean costs, so a diamond to the right of the dashed line is worse than that.\n\n"
-    f"Hollow: fewer than {FEW} values, too few to rely on. Click a dot to add the variable to the charts below, or to take it out.",
+    f"Hollow and grey, below all others: fewer than {FEW} values, too few to be ranked. A number at the right edge: beyond the axis.\n\n"
+    "Click a dot to add the variable to the charts below, or to take it out.",
     "over": "RMSE of each variable over its standard deviation, at every snapshot of the run. The dotted line is the median of all "
     "variables. A variable that stays at 1 carries nothing through the latent. The vertical line is the snapshot that is shown; "
     "click a point to look at that one.",
@@ -104,16 +105,23 @@ def brief(events: Events, errors: pd.DataFrame, presence: Presence | None) -> Ht
     """The snapshot in a few figures."""
     frame = events.frame
     known = errors["rmse_std"].notna()
+    enough = known & (errors["modelled"] >= FEW)
+    rare = f", {int((known & ~enough).sum())} too rare" if (known & ~enough).any() else ""
     in_std, z = frame["error_in_std"].to_numpy(float), z_scores(frame)
     z = z[np.isfinite(z)]
     inside = f"{(np.abs(z) <= NORMAL.inv_cdf(0.975)).mean():.1%}" if len(z) else DASH
-    expected = f"{brier_skill(presence):.1%}" if presence else DASH
+    skill = brier_skill(presence) if presence else float("nan")
+    expected = f"{abs(skill):.1%}" if np.isfinite(skill) else DASH
     stats = [
         ("Values", count(len(frame)), f"of {frame['stay'].nunique():,} patients"),
         ("RMSE", number(float(np.sqrt(np.nanmean(in_std**2))) if known.any() else None, 3), "standard deviations"),
-        ("Worse than the mean", count(int((errors["rmse_std"] > 1).sum())), f"of {int(known.sum())} variables"),
+        (
+            "Worse than the mean",
+            count(int((errors.loc[enough, "rmse_std"] > 1).sum())),
+            f"of {int(enough.sum())} variables{rare}",
+        ),
         ("Inside 95 % interval", inside, "95 % is right" if len(z) else "no uncertainty predicted"),
-        ("Presence", expected, "better than frequency" if presence else "not recorded"),
+        ("Presence", expected, f"{'worse' if skill < 0 else 'better'} than frequency" if presence else "not recorded"),
     ]
     parts = [el("div", el("dt", label), el("dd", value, el("small", " " + unit))) for label, value, unit in stats]
     return el("header", el("dl", *parts, cls="sv-stats"), cls="sv-head sv-brief")
