@@ -101,13 +101,8 @@ def ranking(errors: pd.DataFrame, look: Look) -> go.Figure:
 def _edge(ranked: pd.DataFrame) -> float:
     """Where the axis ends: a few far worse than all others are named at its edge and do not squeeze the rest together."""
     values = ranked["rmse_std"]
-    quartiles = np.percentile(values, [25, 75])
-    fence = max(float(quartiles[1] + 3 * (quartiles[1] - quartiles[0])), 1.2)
-    return (
-        max(1.05 * float(values[values <= fence].max()), 1.2)
-        if (values > fence).any()
-        else max(1.05 * float(values.max()), 1.2)
-    )
+    inside = values[values <= max(3 * float(values.median()), 1.5)]
+    return max(1.05 * float(inside.max()), 1.2)
 
 
 def _axis_from_zero(values: pd.Series) -> dict[str, Any]:
