@@ -17,11 +17,15 @@ from shared.advice import advised
 from shared.collapse import SEVERITIES, Thresholds, Verdict
 from shared.conditions import findings
 from shared.episodes import Episodes
+from shared.forecast import Floor
 from shared.probes import History, Probe, nonfinite_names, number
 from shared.schedule import BetaSchedule
 from shared.stepwise import NonFinite, Spikes
 
 NOTHING_YET = Verdict("insufficient", "info", "No probe evaluation yet", "The first one comes after a few hundred steps.")
+
+FREE = 1.1
+"""Times the floor of free bits up to which a unit carries what is free, and no more: its KL varies a little about it."""
 
 
 class Detector:
@@ -38,6 +42,7 @@ class Detector:
         optim = config.get("optim")
         warmup = optim.get("lr_warmup_steps") if isinstance(optim, Mapping) else None
         self.history = History(self.limits, BetaSchedule.of(config), max_steps, warmup if isinstance(warmup, int) else 0)
+        self.floor = Floor.of(config)
         self.past: list[Verdict] = []
         """Verdicts that have ended, in that order."""
         self._episodes = Episodes()
@@ -109,9 +114,28 @@ class Detector:
         healthy = Verdict(
             "healthy", "ok", "Posterior healthy", "No rule has fired on the last probe evaluations.", seen=now.step
         )
+        if self._held_by_free_bits(now):  # no figure that varies: each wording is an event
+            every = now.active == now.dims
+            said = (
+                f"{now.dims:.0f} of {now.dims:.0f} active, held by free bits"
+                if every
+                else "What is active is held by free bits"
+            )
+            return replace(
+                healthy, detail=f"{healthy.detail} {said}: their KL costs nothing up to {self.floor.nats:.3g} nats each."
+            )
         if now.active is None or not now.dims or now.active >= now.dims:
             return healthy
         return replace(healthy, detail=f"{healthy.detail} Some units carry nothing and are not missed: surplus, pruned.")
+
+    def _held_by_free_bits(self, now: Probe) -> bool:
+        """Whether no active unit carries more than free bits give each; False where units' KL was not measured."""
+        if self.floor.mode != "dimension" or not self.floor.nats or now.unit_kl is None or now.var_mu is None:
+            return False
+        active = now.var_mu > self.limits.active_variance
+        if now.unit_kl.shape != active.shape or not active.any():
+            return False
+        return bool((now.unit_kl[active] <= FREE * self.floor.nats).all())
 
 
 def replay(detector: Detector, training: Iterable[Mapping[str, Any]], probes: Iterable[Mapping[str, Any]]) -> Detector:

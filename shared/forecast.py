@@ -98,7 +98,8 @@ class Forecast:
             return f"{text}, with {self.nats:.2g} nats per set." if self.units else f"{text}: the posterior will collapse."
         text += f" on their own strength, with {self.nats:.2g} nats per set" if self.units else " on its own strength"
         if self.held:
-            return f"{text}; free bits hold the other {self.held} at {self.floor.nats:.3g} nats each."
+            held = f"the other {self.held}" if self.units else f"all {self.held}"
+            return f"{text}; free bits hold {held} at {self.floor.nats:.3g} nats each."
         return f"{text}; free bits keep the total at {self.floor.nats:.3g} nats or more."
 
     def differs(self, other: "Forecast") -> bool:

@@ -53,6 +53,8 @@ class Probe:
     """(share of active units, information) of each level, where there are several."""
     var_mu: np.ndarray | None
     """[D]"""
+    unit_kl: np.ndarray | None = None
+    """KL of each unit, in nats; [D]"""
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> "Probe | None":
@@ -67,7 +69,7 @@ class Probe:
             number(row, "patients") or 0.0, number(row, "posterior_variance"), number(row, "recon"),
             number(row, "decoder_reliance"), number(row, "explained"), number(row, "residual_eigenvalue"), number(row, "beta"),
             within / (between + within) if moves else None,  # type: ignore[operator]
-            _levels(row), _per_dim(row, "var_mu"),
+            _levels(row), _per_dim(row, "var_mu"), _per_dim(row, "kl"),
         )  # fmt: skip
 
 

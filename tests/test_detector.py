@@ -1,7 +1,6 @@
 """The detector on rows made by hand: what it says, from when on, and what it keeps to itself."""
 
 import math
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.advice import BETA_AT_LIMIT, BETA_TO_COME, BY_CAUSE, advised
+from shared.advice import BY_CAUSE, advised
 from shared.collapse import COLLAPSES, PRESETS, SEVERITIES, Thresholds, Verdict
 from shared.detector import Detector, replay
 from shared.remedies import REMEDIES
@@ -56,19 +55,6 @@ def test_healthy_names_the_surplus_as_information():
     (verdict,) = watched((50, HEALTHY)).verdicts
     assert (verdict.kind, verdict.severity) == ("healthy", "ok")
     assert "Some units carry nothing and are not missed" in verdict.detail
-
-
-@pytest.mark.parametrize("count", [1, 2])
-def test_what_has_begun_and_not_lasted_is_undecided_and_never_green(count):
-    (verdict,) = watched((count, UNSTABLE)).verdicts
-    assert (verdict.kind, verdict.severity, verdict.began) == ("undecided", "info", 10)
-    assert "0 of 20 units are active" in verdict.detail and "3 evaluations in a row" in verdict.detail
-    assert said(watched((2, UNSTABLE), (1, HEALTHY))) == ("healthy", "ok")
-
-
-def test_no_active_unit_is_never_healthy_also_where_information_is_not_measured():
-    assert said(watched((20, changed(active_units=0, mi_gauss=None)))) == ("undecided", "info")
-    assert said(watched((20, changed(active_units=None, mi_gauss=None)))) == ("healthy", "ok"), "it was not counted"
 
 
 LATE: dict[str, Row] = {
@@ -140,52 +126,6 @@ def test_the_cause_is_what_was_measured(change, cause, first):
     assert (verdict.kind, verdict.cause) == ("collapse", cause)
     assert verdict.remedies and verdict.remedies[0] in REMEDIES
     assert BY_CAUSE[cause].cause in verdict.detail and first in verdict.remedies
-
-
-CUT = {"loss": {"beta_schedule": "linear", "beta_max": 8.33, "beta_warmup_steps": 10}}
-"""Of a run whose beta a remedy has cut below its plan."""
-
-
-def test_an_escape_after_a_cut_of_beta_is_watched_not_alarmed():
-    """Beta 8.33, cut to 1 and to 0.5; the KL grows, and the residuals hold ten times what beta costs."""
-    escape = [(8.33, 0.03), (1.0, 0.06), (0.5, 0.168), (0.5, 0.3), (0.5, 0.56)]
-    detector = Detector(CUT, max_steps=1000)
-    for i, (beta, kl) in enumerate(escape, 1):
-        row = {**DEAD, "beta": beta, "kl": kl, "mi_gauss": kl, "residual_eigenvalue": 5.07}
-        detector.probe({"step": 25 * i, **row})
-        assert detector.verdicts[0].severity == "info", f"at step {25 * i}"
-    verdict = detector.verdicts[0]
-    assert verdict.title.startswith("Watching") and "beta was cut" in verdict.detail
-    assert verdict.evidence["beta"] == 0.5 and "beta_max" not in verdict.evidence
-    assert verdict.thresholds["active_units"] == 1.0 and "mi_gauss" not in verdict.thresholds, "0.56 nats are over that limit"
-
-
-def test_a_cut_that_does_not_help_is_alarmed():
-    cut = [{**STABLE, "beta": 1.0}] * 3
-    assert said(watched(*[(1, row) for row in cut], config=CUT)) == ("collapse", "alarm"), "stable at beta in force too"
-    assert said(watched((60, {**UNSTABLE, "beta": 1.0}), config=CUT)) == ("collapse", "alarm"), "nothing grows"
-
-
-def test_an_alarm_during_a_recovery_does_not_blame_beta():
-    rising = [{**DEAD, "beta": 0.5, "mi_gauss": 0.01 * 1.5**i, "residual_eigenvalue": 5.07} for i in range(5)]
-    verdict = watched((6, {**STABLE, "beta": 8.33}), *[(1, row) for row in rising], config=CUT).verdicts[0]
-    assert (verdict.kind, verdict.severity, verdict.cause) == ("collapse", "alarm", "recovering"), "it is over when it is over"
-    assert "recovery" in verdict.detail and "exceeds" not in verdict.detail
-
-
-@pytest.mark.parametrize(
-    ("beta", "residual", "words"),
-    [(1.0, 0.5, BY_CAUSE["beta_too_high"].cause), (1.0, 1.2, BETA_AT_LIMIT), (0.2, 0.9, BETA_TO_COME)],
-)
-def test_what_is_said_of_beta_follows_from_the_evidence(beta, residual, words):
-    schedule = {"loss": {"beta_schedule": "linear", "beta_max": 1.0, "beta_warmup_steps": 3000}} if beta < 1 else CONFIG
-    row = {**DEAD, "beta": beta, "residual_eigenvalue": residual}
-    detector = Detector(schedule, max_steps=None)
-    for step in range(600, 900, 10):
-        detector.probe({"step": step, **row, "beta": beta if beta == 1 else step / 3000})
-    found = advised(replace(detector.verdicts[0], severity="alarm"))
-    assert found.cause == "beta_too_high" and words in found.detail
-    assert found.evidence.get("beta_max") == (1.0 if beta < 1 else None)
 
 
 def test_partial_loss_names_the_units():

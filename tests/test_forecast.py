@@ -1,6 +1,7 @@
 """The forecast against the closed form of the linear VAE, and what it refuses to say."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -101,6 +102,10 @@ def test_free_bits_hold_the_rest() -> None:
     assert found is not None
     assert (found.units, found.held) == (5, 15), "5 eigenvalues are above 2 e"
     assert "free bits hold the other 15 at 0.5 nats each" in found.sentence
+    none = replace(found, units=0, nats=0.0).sentence
+    assert "none of 20 units will remain on its own strength; free bits hold all 20 at 0.5 nats each" in none, (
+        "there is no other"
+    )
     total = forecast(at_optimum(1, 500), BetaSchedule("linear", 2, 1000), floor=Floor(3.0, "set"))
     assert total is not None
     assert (total.units, total.held) == (10, 0)
