@@ -24,28 +24,25 @@ ROW_PX = 312
 SPANS = {0: "Off", 10: "10", 100: "100", 1000: "1,000", 10_000: "10,000"}
 
 
-def controls() -> str | None:
-    """The run, and how its charts are drawn, all of it in the address; None when there is no run."""
-    with st.container(horizontal=True, vertical_alignment="bottom", horizontal_alignment="distribute", gap="medium"):
-        name = choose_run()
-        if name is None:
-            return None
-        with st.container(horizontal=True, width="content", gap="medium"):
-            st.segmented_control(
-                "Along", list(AXES), default="step", required=True, key="axis", format_func=AXES.__getitem__, bind="query-params",
-                help="What runs along the charts. Drag in a chart to zoom all of them, double-click to zoom out; what you zoom into is "
-                "drawn at full resolution, and stays while the run goes on.",
-            )  # fmt: skip
-            st.segmented_control(
-                "Smoothing", list(SPANS), default=0, required=True, key="smooth", format_func=SPANS.__getitem__, bind="query-params",
-                help="Exponential moving average over about so many steps, whatever the zoom. The raw curve stays behind it, faint. "
-                "Evaluations are never smoothed.",
-            )  # fmt: skip
-            st.segmented_control(
-                "Vertical axes", list(SCALES), default="auto", required=True, key="scale", format_func=SCALES.__getitem__, bind="query-params",
-                help="Auto takes a logarithmic axis where values span so much that a linear one shows only the peak.",
-            )  # fmt: skip
-    return name
+def controls() -> None:
+    """How the charts are drawn, all of it in the address; below what the run is, one line that scrolls on phones."""
+    with st.container(
+        horizontal=True, vertical_alignment="bottom", horizontal_alignment="right", gap="medium", key="live-drawing"
+    ):
+        st.segmented_control(
+            "Along", list(AXES), default="step", required=True, key="axis", format_func=AXES.__getitem__, bind="query-params",
+            help="What runs along the charts. Drag in a chart to zoom all of them, double-click to zoom out; what you zoom into is "
+            "drawn at full resolution, and stays while the run goes on.",
+        )  # fmt: skip
+        st.segmented_control(
+            "Smoothing", list(SPANS), default=0, required=True, key="smooth", format_func=SPANS.__getitem__, bind="query-params",
+            help="Exponential moving average over about so many steps, whatever the zoom. The raw curve stays behind it, faint. "
+            "Evaluations are never smoothed.",
+        )  # fmt: skip
+        st.segmented_control(
+            "Vertical axes", list(SCALES), default="auto", required=True, key="scale", format_func=SCALES.__getitem__, bind="query-params",
+            help="Auto takes a logarithmic axis where values span so much that a linear one shows only the peak.",
+        )  # fmt: skip
 
 
 @st.fragment
@@ -133,11 +130,12 @@ def console(name: str) -> None:
 
 def main() -> None:
     """The page."""
-    name = controls()
+    name = choose_run()
     if name is None:
         listen_for_first_run()
         return
     head(name)
+    controls()
     state = st.session_state
     if state.get("started"):
         look = Look(dark=st.context.theme.type == "dark", scale=state.get("scale") or "auto")

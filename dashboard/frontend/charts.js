@@ -7,7 +7,7 @@
 
 const BUTTONS = ["zoomIn2d", "zoomOut2d", "autoScale2d"];
 const CONFIG = {
-  displaylogo: false, responsive: true, displayModeBar: "hover", modeBarButtonsToRemove: ["toImage", "select2d", "lasso2d", ...BUTTONS],
+  displaylogo: false, responsive: true, displayModeBar: matchMedia("(pointer: coarse)").matches ? false : "hover", modeBarButtonsToRemove: ["toImage", "select2d", "lasso2d", ...BUTTONS],
   modeBarButtonsToAdd: savingButtons(),
 };
 const PICKING = { ...CONFIG, modeBarButtonsToRemove: ["toImage", ...BUTTONS] };
