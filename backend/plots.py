@@ -14,7 +14,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import AutoMinorLocator, FuncFormatter, MaxNLocator, NullFormatter
 
 from shared.decimate import decimate
-from shared.drawing import COLOURS, Curve, Guide, is_dotted, is_log, is_near, outside, robust_range, short
+from shared.drawing import COLOURS, Curve, Guide, is_dotted, is_log, is_near, on_scale, outside, robust_range, short
 from shared.layout import RunLayout
 from shared.panels import POSTERIOR, Content, Panel, content
 from shared.placing import guide_corner, mark_words
@@ -97,7 +97,7 @@ def draw(axes: Axes, found: Content) -> None:
         return
     values = np.concatenate([curve.y[np.isfinite(curve.y)] for curve in curves])
     log = is_log(values, found.scale)
-    guides = [guide for guide in found.guides if guide.always or is_near(guide, values)]
+    guides = [guide for guide in on_scale(found.guides, values, log) if guide.always or is_near(guide, values)]
     for curve in curves:
         _line(axes, curve, log)
     _y_axis(axes, values, log, [*found.include, *(guide.low for guide in guides if guide.label)])

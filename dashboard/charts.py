@@ -31,6 +31,7 @@ from shared.drawing import (
     is_dotted,
     is_log,
     is_near,
+    on_scale,
     outside,
     robust_range,
     short,
@@ -125,7 +126,7 @@ def draw(
     clipped = None if log else beyond(values, include, look)
     if clipped is not None:
         annotate(figure, **clipped)
-    for guide in guides:
+    for guide in on_scale(guides, values, log):
         if guide.always or is_near(guide, values):
             _add_guide(figure, guide, colours, log, guide_corner(guide, curves, log, include))
     add_marks(figure, marks, look, min(curve.x[0] for curve in curves), max(curve.x[-1] for curve in curves))

@@ -5,7 +5,7 @@ safe for colour-blind readers).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -97,6 +97,15 @@ def outside(values: np.ndarray, include: Sequence[float]) -> float | None:
 def is_near(guide: Guide, values: np.ndarray) -> bool:
     """Whether the data come near a guide that is not always drawn."""
     return bool(values.min() / 3 <= guide.low <= values.max() * 3)
+
+
+def on_scale(guides: Sequence[Guide], values: np.ndarray, log: bool) -> list[Guide]:
+    """Guides as a scale can show them: on a logarithmic one 0 has no place, and a band from 0 begins where the values do."""
+    if not log:
+        return list(guides)
+    least = float(values[values > 0].min())
+    bands = [replace(one, low=min(least, one.high)) if one.low <= 0 and one.high else one for one in guides]
+    return [one for one in bands if one.low > 0]
 
 
 def short(value: float) -> str:

@@ -32,6 +32,15 @@ def test_on_a_logarithmic_axis_too() -> None:
     assert found == (False, True), "the curve comes up to it at the right"
 
 
+def test_a_band_from_nought_does_not_stretch_a_logarithmic_axis() -> None:
+    variance = curve(np.geomspace(1.0, 0.05, 101))
+    band, line = Guide("", 0.0, 0.99, tone="good"), Guide("none active", 0.0)
+    whole = plotted(charts.draw([variance], guides=[band, line], look=charts.Look(scale="log"))).layout
+    (shape,) = whole.shapes
+    assert (shape.y0, shape.y1) == pytest.approx((0.05, 0.99)), "1e-18 is nowhere in the data"
+    assert plotted(charts.draw([variance], guides=[band])).layout.shapes[0].y0 == 0
+
+
 def test_marks_that_would_stand_over_each_other_are_counted() -> None:
     marks = [Mark("Posterior collapse", 10), Mark("Stagnation", 12), Mark("Overfitting", 13), Mark("", 50), Mark("Late", 99)]
     words = mark_words(marks, 0, 100)
