@@ -18,6 +18,7 @@ import webbrowser
 from collections.abc import Iterator
 from pathlib import Path
 
+from backend.stopping import asked_by
 from shared.dataset import DATASET_JSON
 from shared.errors import InputError
 
@@ -83,6 +84,8 @@ class Children:
 
     def __init__(self) -> None:
         self.asked = threading.Event()
+        self.signal: int | None = None
+        """The one that asked."""
         self._processes: list[subprocess.Popen[bytes]] = []
 
     def start(self, *words: str) -> subprocess.Popen[bytes]:
@@ -96,6 +99,11 @@ class Children:
         """Wait a moment. Raises Stopped when a signal has come."""
         if self.asked.wait(seconds):
             raise Stopped
+
+    def ask(self, number: int) -> None:
+        """A signal came: remember the first."""
+        self.signal = number if self.signal is None else self.signal
+        self.asked.set()
 
     def wait(self, process: subprocess.Popen[bytes]) -> int:
         """Exit status of a child. Raises Stopped when a signal comes first."""
@@ -120,12 +128,12 @@ def children() -> Iterator[Children]:
     """Children that end with the block, however it ends: also by Ctrl-C, SIGTERM or SIGHUP, which end it without an error."""
     started = Children()
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, lambda *_: started.asked.set()) for number in numbers}
+    before = {number: signal.signal(number, lambda number, _: started.ask(number)) for number in numbers}
     try:
         yield started
     except Stopped:
         with contextlib.suppress(OSError):  # the terminal may be gone
-            print("\nstopping ...", flush=True)
+            print(f"\n{asked_by(started.signal)}: stopping everything; a training saves first ...", flush=True)
     finally:
         started.end()
         for number, handler in before.items():

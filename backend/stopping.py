@@ -19,6 +19,11 @@ class NotSavedError(Exception):
     """Training went as far as it was to go, and the checkpoint that would keep it could not be written."""
 
 
+def asked_by(number: int | None) -> str:
+    """Who asked to stop, in words: the user at the terminal, or another program (`make demo` hands a Ctrl-C on as SIGTERM)."""
+    return "Ctrl-C" if number == signal.SIGINT else "Asked to stop"
+
+
 class StopSignals:
     """Remembers that a signal came. Lightning sets its own handlers, so `install` is called again once it has."""
 
@@ -35,7 +40,7 @@ class StopSignals:
         if self.requested is not None:
             raise StopRequested(f"{signal.Signals(number).name}, the second one")
         self.requested = signal.Signals(number)
-        print(f"\n{self.requested.name}: finishing this step and saving; once more to stop at once.", flush=True)
+        print(f"\n{asked_by(self.requested)}: finishing this step and saving; once more to stop at once.", flush=True)
 
 
 @contextlib.contextmanager

@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from backend.console import Tee
+from backend.demo import children
+from backend.stopping import StopSignals
 from tests.test_boundaries import ROOT
 
 pytestmark = pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes in /proc")
@@ -48,6 +50,15 @@ def demo(folder: Path, terminal: int) -> subprocess.Popen[bytes]:
     words = ["demo", "--folder", str(folder), "--patients", "60", "--port", str(free_port()), "--no-browser"]
     return subprocess.Popen([sys.executable, "-m", "backend", *words], cwd=ROOT, stdin=terminal, stdout=terminal, stderr=terminal,
                             env={**os.environ, "OMP_NUM_THREADS": "1"}, start_new_session=True)  # fmt: skip
+
+
+def test_what_is_said_of_a_ctrl_c_is_what_the_user_did(capsys):
+    with children() as started:
+        signal.raise_signal(signal.SIGINT)
+        started.pause(1.0)
+    assert "Ctrl-C: stopping everything" in capsys.readouterr().out
+    StopSignals()._receive(signal.SIGTERM, None)
+    assert "SIGTERM" not in capsys.readouterr().out, "the demo hands a Ctrl-C on"
 
 
 @pytest.mark.slow

@@ -248,7 +248,7 @@ def test_a_terminal_gets_a_bar_and_ctrl_c_a_clean_stop(stays, tmp_path):
     assert child.wait(60) == 130
     text = shown.decode(errors="replace")
     assert "━" in text and "stays/s" in text and "left" in text
-    assert "SIGINT: finishing this step" in text and "--resume_from_checkpoint" in text
+    assert "Ctrl-C: finishing this step" in text and "--resume_from_checkpoint" in text
     assert "Traceback" not in text
     assert info(run).state == "interrupted" and len(list(run.checkpoints.glob("interrupted_*.ckpt"))) == 1
     assert "━" not in run.console.read_text(), "no bar in the log"
