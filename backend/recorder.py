@@ -130,6 +130,8 @@ class RunRecorder:
         if state not in ALLOWED_TRANSITIONS[self.info.state]:
             raise ValueError(f"a {self.info.state} run cannot become {state}")
         self.info.state, self.info.state_since, self.info.error = state, now(), error
+        if state is not RunState.RUNNING and self.info.sessions:
+            self.info.sessions[-1].ended_at = self.info.state_since
         self.save_info()
         self.event("state", step, f"run is {state}" + (f": {error}" if error else ""), state=state.value)
 

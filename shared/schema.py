@@ -78,6 +78,7 @@ class Session(BaseModel):
     pid: int
     host: str
     command: list[str]
+    ended_at: AwareDatetime | None = Field(default=None, description="None while it works, and where it left no word")
 
 
 class Lineage(BaseModel):

@@ -100,7 +100,7 @@ const COLUMNS = [
   { id: "units", label: "Active units", width: 108, cell: figure("units"), down: true, numeric: true,
     help: "Latent dimensions that still depend on the input, at the newest probe evaluation. Few of many: collapse." },
   { id: "started", label: "Started", width: 116, cell: figure("started"), down: true, help: "In UTC." },
-  { id: "duration", label: "Duration", width: 108, cell: figure("duration"), down: true, help: "From creation to the last sign of life, pauses included." },
+  { id: "duration", label: "Duration", width: 108, cell: figure("duration"), down: true, help: "Time in which it was worked on, to the last sign of life; a pause between an interrupt and a resume is left out." },
   { id: "device", label: "Device", width: 120, cell: plain("device") },
   { id: "data", label: "Data set", width: 160, cell: plain("data"), optional: true },
   { id: "step", label: "Step", width: 90, cell: (row) => words(row.step.toLocaleString("en")), down: true, numeric: true, optional: true },

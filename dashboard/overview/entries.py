@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -66,13 +67,18 @@ class RunSummary:
 
     @property
     def duration_s(self) -> float | None:
-        """Seconds from creation to the last sign of life, pauses included."""
+        """Seconds in which a process worked on it, to the last sign of life; a pause after one that left no word is counted."""
         info, heartbeat = self.status.info, self.status.heartbeat
         if info is None:
             return None
         live = self.status.health in (Health.CREATED, Health.RUNNING)
         end = now() if live else max(info.state_since, heartbeat.at) if heartbeat else info.state_since
-        return max((end - info.created_at).total_seconds(), 0.0)
+        pauses = (
+            (after.started_at - before.ended_at).total_seconds()
+            for before, after in pairwise(info.sessions)
+            if before.ended_at is not None
+        )
+        return max((end - info.created_at).total_seconds() - sum(pauses), 0.0)
 
 
 def newest_first(summary: RunSummary) -> tuple[bool, float, str]:
