@@ -10,6 +10,7 @@ from dashboard.compare.config import groups
 from dashboard.compare.outcomes import OF, result, said_stays
 from dashboard.compare.results import table
 from dashboard.live.cards import card
+from dashboard.live.header import told
 from dashboard.live.panels import View, figure
 from dashboard.overview.rows import row
 from dashboard.overview.summaries import Summaries
@@ -76,3 +77,11 @@ def test_the_list_says_on_how_many_stays(tmp_path: Path) -> None:
     listed = row(summary, RunStyle(0))
     assert listed["auroc"] == 0.85
     assert listed["auroc_on"] == "Best of the validations on 256 stays; whole split: 0.900 on 1,198 stays"
+
+
+def test_an_ended_run_is_not_told_that_its_first_evaluation_is_to_come(tmp_path: Path) -> None:
+    layout = make_run(tmp_path, "a", steps=50)
+    layout.evaluations.write_bytes(b"")
+    layout.events.write_bytes(b"")
+    titles = [one.title for one in told(loaded(tmp_path).runs[0].snapshot)]
+    assert titles == ["No probe evaluation"]

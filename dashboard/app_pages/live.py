@@ -63,7 +63,7 @@ def head(name: str) -> None:
         st.html(waiting())
     found = remedies(snapshot.verdicts)
     if found and is_imported(snapshot.status):
-        why = f"No remedy can be started here: this run was {IMPORTED}. Its own program can do what is advised above."
+        why = f"No remedy can be started here: this run was {IMPORTED}. The way out is for its own program to take."
         st.html(el("p", why, cls="sv-dim", data_state="imported"))
     elif found:
         cure(name, str(snapshot.status.layout.root), found)

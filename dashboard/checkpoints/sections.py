@@ -122,7 +122,7 @@ def _choose(run: str, chosen: str, other: str) -> Checkpoint | None:
     left, right = st.columns(2)
     left.selectbox("Run of b", names if other in names else [other, *names], key="against_run", on_change=_follow)
     right.selectbox(
-        "Checkpoint b", files, key="against", on_change=_follow, placeholder="Choose one, or `compare` in the list above",
+        "Checkpoint b", files, key="against", on_change=_follow, placeholder="Choose one, or “compare” in the list above",
         help="Any checkpoint, also of another run: weights are matched by their names.",
     )  # fmt: skip
     if st.session_state.pop("difference chosen", False):

@@ -1,11 +1,14 @@
 """The top of a run's page: state, data, newest figures, verdicts. Figures are pushed by themselves; the rest is drawn when it changes."""
 
 import hashlib
+from dataclasses import replace
 
 from dashboard.formats import DASH, count, duration, moment, number, rate
 from dashboard.live.measured import Measured, measured
 from dashboard.runs.loading import Snapshot
-from dashboard.widgets import Html, badge, banner, el, join, progress, state_banner, verdict_banner
+from dashboard.widgets import Html, badge, banner, el, is_imported, join, progress, state_banner, verdict_banner
+from shared.collapse import Verdict
+from shared.detector import NOTHING_YET
 from shared.reader import Health, RunStatus
 from shared.schema import DeviceLoad
 
@@ -30,7 +33,7 @@ def _numbers(snapshot: Snapshot) -> dict[str, str]:
     last = measured(snapshot)
     return {
         "step": count(step),
-        "epoch": f"{beat.epoch:.2f}" if beat else DASH,
+        "epoch": f"{beat.epoch:.2f}" if beat and not is_imported(snapshot.status) else DASH,
         "rate": rate(beat.steps_per_s) if beat and running else DASH,
         "eta": duration(beat.eta_s) if beat and running else DASH,
         "loss": number(snapshot.latest("training", "loss")),
@@ -149,13 +152,23 @@ def strip(snapshot: Snapshot | None) -> Html | None:
     return el("div", *found, cls="sv-banners") if found else None
 
 
+def told(snapshot: Snapshot) -> list[Verdict]:
+    """The verdicts in words that fit the run: of one that has ended nothing is to come, and options are those of our trainer alone."""
+    imported = is_imported(snapshot.status)
+    found = [replace(one, advice="") if imported else one for one in snapshot.verdicts]
+    if snapshot.status.health in (Health.CREATED, Health.RUNNING, Health.STALE):
+        return found
+    over = replace(NOTHING_YET, title="No probe evaluation", detail="The run ended without one.", advice="")
+    return [over if one.title == NOTHING_YET.title else one for one in found]
+
+
 def _banners(snapshot: Snapshot, last: Measured | None) -> Html:
     """What is wrong with the run, then the verdicts, then what could not be read."""
     state = state_banner(snapshot.status)
     found = [state] if state else []
     if snapshot.last_step is not None:
         age = last.line("measured", last.words) if last else None
-        found += [verdict_banner(verdict, None if i else age) for i, verdict in enumerate(snapshot.verdicts)]
+        found += [verdict_banner(verdict, None if i else age) for i, verdict in enumerate(told(snapshot))]
         found += [banner("info", "Forecast.", sentence) for sentence in _forecast(snapshot)]
     if snapshot.reading is not None:
         found.append(
