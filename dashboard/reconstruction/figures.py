@@ -43,7 +43,7 @@ def _limit(figure: go.Figure, look: Look, label: str, right: bool = False, **at:
     line = {"color": colours["limit"], "width": 1.2, "dash": "dash"}
     if "x" in at:
         figure.add_vline(at["x"], line=line, layer="below")
-        place: dict[str, Any] = {"x": at["x"], "xref": "x", "y": 1, "yref": "y domain", "xanchor": "left", "yanchor": "bottom"}
+        place: dict[str, Any] = {"x": at["x"], "xref": "x", "y": 1, "yref": "y domain", "xanchor": "right", "yanchor": "bottom"}
     else:
         figure.add_hline(at["y"], line=line, layer="below")
         place = {
