@@ -24,6 +24,9 @@ def open_data(config: TrainConfig, needed: tuple[str, ...] = NEEDED_TO_TRAIN) ->
     elif (source / "patient_ehr").is_dir() or (source / "train").is_dir():
         data = PreparedDataset.open(_prepare_older_layout(source, config))
     else:
+        below = sorted(str(path.parent) for path in source.glob(f"*/{DATASET_JSON}"))
+        if below:
+            raise InputError(f"{source}: holds prepared data sets and is none itself; name one of them: {', '.join(below[:5])}")
         raise InputError(
             f"{source}: not a prepared data set (no {DATASET_JSON}) and not in the patient_ehr layout. Make one with "
             "`python -m backend prepare physionet2012 SRC OUT`, or try `python -m backend prepare simulate prepared/demo`"

@@ -87,3 +87,10 @@ def test_a_bad_source_is_still_named(tmp_path):
     (source / "oc.csv").unlink()
     with pytest.raises(InputError, match=r"oc\.csv: no such file"):
         open_data(options(source, tmp_path / "runs"))
+
+
+def test_a_folder_of_prepared_data_sets_names_them(tmp_path):
+    (tmp_path / "prepared" / "p12").mkdir(parents=True)
+    (tmp_path / "prepared" / "p12" / "dataset.json").write_text("{}")
+    with pytest.raises(InputError, match=r"name one of them: .*prepared/p12"):
+        open_data(options(tmp_path / "prepared", tmp_path / "runs"))
