@@ -36,7 +36,7 @@ def main(argv: list[str]) -> None:
         subprocess.run(prepare, check=True, capture_output=True)
         one, several = (trained(data, Path(folder) / f"runs-{n}", n, options.steps) for n in (1, options.devices))
         rows, worst = [], {}
-        for name, log in (("steps", RunLayout.metrics), ("evaluations", RunLayout.evaluations)):
+        for name, log in (("step_log", RunLayout.metrics), ("evaluation_log", RunLayout.evaluations)):
             found = differences(list(each_row(log.fget(one))), list(each_row(log.fget(several))))  # type: ignore[attr-defined]
             worst[name] = max(found.values())
             rows += [{"log": name, "figure": figure, "largest difference": found[figure]}
