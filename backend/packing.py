@@ -21,6 +21,7 @@ class _Out(pickle.Pickler):
         self.tensors: list[Tensor] = []
 
     def persistent_id(self, obj: Any) -> int | None:
+        """The number of a tensor; None for what is pickled."""
         if not isinstance(obj, Tensor):
             return None
         self.tensors.append(obj)
@@ -35,6 +36,7 @@ class _In(pickle.Unpickler):
         self.tensors = tensors
 
     def persistent_load(self, pid: int) -> Tensor:
+        """The tensor with this number."""
         return self.tensors[pid]
 
 

@@ -31,7 +31,7 @@ class Measured:
     @property
     def since(self) -> str:
         """Its age in steps."""
-        return "just now" if self.ago == 0 else f"{count(self.ago)} step{'' if self.ago == 1 else 's'} ago"
+        return "the newest step" if self.ago == 0 else f"{count(self.ago)} step{'' if self.ago == 1 else 's'} ago"
 
     @property
     def words(self) -> str:
