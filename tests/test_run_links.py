@@ -129,7 +129,7 @@ def test_a_job_tells_nothing_of_checkpoints_outside_its_run(tmp_path: Path, what
     inside = [] if what == "folder" else ["last.ckpt"]
     assert progress_of(tmp_path / "runs", JOB)[1] == (3 if inside else None)
     assert file_names(layout) == inside
-    with pytest.raises(InputError, match="there is no run|has no checkpoint"):
+    with pytest.raises(InputError, match=r"there is no run|has no checkpoint"):
         from_checkpoint("a/secret.ckpt", tmp_path / "runs")
 
 
