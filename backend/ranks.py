@@ -23,7 +23,6 @@ from lightning.fabric.plugins.environments import LightningEnvironment
 from lightning.fabric.utilities.distributed import _set_num_threads_if_needed
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
-from typing_extensions import override
 
 from backend.resume import HELPER_OF
 from shared.config import TrainConfig
@@ -135,7 +134,6 @@ def strategy_of(config: TrainConfig, accelerator: str) -> "str | WatchedDDP":
 class WatchedDDP(DDPStrategy):
     """DDP whose first process is not killed when another one dies, as Lightning's is: it has a run to end. See `Companions`."""
 
-    @override
     def _configure_launcher(self) -> None:
         assert self.cluster_environment is not None
         self._launcher = WatchedLauncher(self.cluster_environment, self.num_processes, self.num_nodes)
@@ -144,7 +142,6 @@ class WatchedDDP(DDPStrategy):
 class WatchedLauncher(_SubprocessScriptLauncher):
     """Starts the processes as Lightning does, without its observer."""
 
-    @override
     def launch(self, function: Callable, *args: Any, trainer: L.Trainer | None = None, **kwargs: Any) -> Any:
         """See Lightning."""
         self.cluster_environment.validate_settings(num_devices=self.num_processes, num_nodes=self.num_nodes)

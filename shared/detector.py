@@ -156,7 +156,7 @@ def replay(detector: Detector, training: Iterable[Mapping[str, Any]], probes: It
 def _undecided(what: str, began: int, limits: Thresholds) -> Verdict:
     return Verdict(
         "undecided", "info", "Undecided",
-        f"{what}: until it has lasted, a dip that passes and a lasting fault look alike. Decided when {limits.persistence} evaluations "
+        f"{what}: until it has lasted, a dip that passes and a lasting fault look alike. Decided when {limits.persistence:.0f} evaluations "
         "in a row agree.",
         began, began,
     )  # fmt: skip

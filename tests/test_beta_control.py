@@ -96,7 +96,9 @@ class Training:
         self.recorder, self.module = Recorder(), SimpleNamespace(beta=beta)
         self.recorder.rows = list(rows)
         self.monitor: Any = SimpleNamespace(recorder=self.recorder, row=rows[-1] if rows else {}, evaluated_step=step)
-        self.trainer: Any = SimpleNamespace(global_step=step, world_size=1, estimated_stepping_batches=10_000)
+        self.trainer: Any = SimpleNamespace(
+            global_step=step, world_size=1, estimated_stepping_batches=10_000, strategy=SimpleNamespace(broadcast=lambda told: told)
+        )  # fmt: skip
         self.cut = BetaCut(self.monitor, waiting=waiting)
         self.cut.on_train_start(self.trainer, self.module)
         if waiting:

@@ -258,7 +258,7 @@ def test_every_state_has_a_summary(tmp_path: Path) -> None:
 
 
 def test_summary_follows_the_run(tmp_path: Path) -> None:
-    layout = make_run(tmp_path, "a", steps=100, state=RunState.RUNNING)
+    layout = make_run(tmp_path, "a", steps=100, state=RunState.RUNNING, silent=timedelta(minutes=10))
     summaries = Summaries(tmp_path)
     assert summaries.all()[0].step == 100
     beat(layout, 150)

@@ -130,7 +130,7 @@ def test_vrnn_with_masks_and_a_prior_of_every_step(tmp_path, beta, kind, capsys)
 
 
 @pytest.mark.parametrize("options", [{}, {"posterior_from": "vae.quant_conv"}])
-@pytest.mark.parametrize(("weight", "kind"), [(1e-3, "healthy"), (1e3, "collapse")])
+@pytest.mark.parametrize(("weight", "kind"), [(1e-2, "healthy"), (1e3, "collapse")])
 def test_autoencoder_kl(tmp_path, weight, kind, options):
     monitor, _ = watched(
         tmp_path, LatentDiffusionFirstStage(weight), images(),

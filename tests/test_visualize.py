@@ -137,7 +137,7 @@ def test_bad_input_names_what_and_what_next(trained: RunLayout, tmp_path: Path, 
         ([path, "--max_batches", "0"], "--max_batches 0: at least 1"),
         ([str(tmp_path / "none.ckpt")], "none.ckpt"),
         ([str(tmp_path / "no.ckpt")], "no.ckpt"),
-        ([path, "--data_dir", str(tmp_path)], "not a prepared data set"),
+        ([path, "--data_dir", str(tmp_path)], "name one of them"),
         ([path, "--data_dir", other], "fingerprint is"),
         ([str(trained.run_json)], "run.json"),
     ):
