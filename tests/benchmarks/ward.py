@@ -32,6 +32,7 @@ class Patient:
         self.decoder_logvar = nn.Parameter(2 * torch.tensor(settings.std).log(), requires_grad=False)
         self.world_size, self.estimated_stepping_batches, self.global_step = 1, settings.steps, 0
         self.info, self.recorder = SimpleNamespace(lineage=None), self
+        self.strategy = SimpleNamespace(broadcast=lambda told: told)
         self.row: dict[str, Any] = {}
         self.rows: list[dict[str, Any]] = []
         self.evaluated_step, self.figures = 0, torch.zeros(len(SCALARS))
