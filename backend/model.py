@@ -79,7 +79,8 @@ class SetEncoder(nn.Module):
         x, summaries = self.embed(batch), []
         for block, pool in zip(self.blocks, self.pools, strict=True):
             x = block(x, batch)
-            summaries.append(pool(x, batch.set_of_event, batch.sets))
+            assert isinstance(pool, AttentionPool)
+            summaries.append(pool.over_sets(x, batch))
         z: list[Tensor] = []
         posteriors, priors = [], []
         for level, (head, summary) in enumerate(zip(self.posteriors, reversed(summaries), strict=True)):
