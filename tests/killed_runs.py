@@ -37,7 +37,8 @@ class Camera:
                 if not target.exists():
                     break
                 target = self.images / f"{step:02d}-{moment}-{number}"
-            shutil.copytree(newest(self.runs).root, target)
+            beating = shutil.ignore_patterns(".heartbeat.json.*.tmp")  # a thread writes these meanwhile
+            shutil.copytree(newest(self.runs).root, target, ignore=beating)
 
 
 def before(owner: type, name: str, shoot: Callable[[], None], patch: pytest.MonkeyPatch) -> None:
