@@ -183,23 +183,7 @@ class AttentionPool(nn.Module):
         normed = self.norm(x_NW)
         weight_NH = segment_softmax(self.score(normed).float(), segment_N, segments)
         weighted_NHW = normed.float()[:, None] * weight_NH[..., None]
-        return self._values(weighted_NHW.new_zeros(segments, *weighted_NHW.shape[1:]).index_add(0, segment_N, weighted_NHW))
-
-    def over_sets(self, x_EW: Tensor, batch: Batch) -> Tensor:
-        """The same of the events of each set, [S, W], bucket by bucket: products of dense blocks instead of scattered sums."""
-        normed = self.norm(x_EW)
-        means = []
-        pieces = zip(batch.buckets, batch.by_bucket(normed), batch.by_bucket(self.score(normed).float()), strict=True)
-        for bucket, own, own_score in pieces:
-            score = bucket.pad(own_score)
-            if bucket.observed is not None:
-                score = score.masked_fill(~bucket.observed[:, :, None], -torch.inf)
-            with torch.autocast(x_EW.device.type, enabled=False):
-                means.append(score.softmax(dim=1).transpose(1, 2) @ bucket.pad(own).float())
-        mean_SHW = torch.cat(means)
-        return self._values(torch.zeros_like(mean_SHW).index_copy(0, batch.set_order, mean_SHW))
-
-    def _values(self, mean_SHW: Tensor) -> Tensor:
+        mean_SHW = weighted_NHW.new_zeros(segments, *weighted_NHW.shape[1:]).index_add(0, segment_N, weighted_NHW)
         value_HKW = self.value.weight.unflatten(0, (self.heads, -1))
         return torch.einsum("shw,hkw->shk", mean_SHW, value_HKW).flatten(1) + self.value.bias
 

@@ -79,8 +79,7 @@ class SetEncoder(nn.Module):
         x, summaries = self.embed(batch), []
         for block, pool in zip(self.blocks, self.pools, strict=True):
             x = block(x, batch)
-            assert isinstance(pool, AttentionPool)
-            summaries.append(pool.over_sets(x, batch))
+            summaries.append(pool(x, batch.set_of_event, batch.sets))
         z: list[Tensor] = []
         posteriors, priors = [], []
         for level, (head, summary) in enumerate(zip(self.posteriors, reversed(summaries), strict=True)):
