@@ -126,7 +126,7 @@ def test_a_stop_while_loading_waits_for_it_and_ends_well() -> None:
     app = Application()
 
     async def visit(_client: httpx.AsyncClient) -> None:
-        pass
+        assert app.log == [], "nothing runs before it is loaded"
 
     asyncio.run(app.during(visit))
     assert app.log == ["begun", "ended"] and app.front.error is None
