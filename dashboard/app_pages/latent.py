@@ -88,7 +88,7 @@ def one_snapshot(layout: RunLayout, source: Source, others: list[Source]) -> Non
         of = choices.choose_of(sets.state is not None)
         by = choices.choose_plane(True)
         colour = choices.choose_colour(options)
-        dimension = choices.choose_dimension(sets.mu.shape[1], view.most_active(sets))
+        dimension = choices.choose_dimension(layout.root.name, sets.mu.shape[1], view.most_active(sets))
     reason = why_no_variables(layout, source)
     if reason:
         st.caption(plain(reason))

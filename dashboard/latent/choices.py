@@ -79,7 +79,7 @@ def choose_source(training: Sequence[Source], checkpoints: Sequence[Source]) -> 
     if checkpoints:
         _choose_kind(training, checkpoints, source)
     if source.step is not None and len(training) > 1:
-        _slide(training, source, newest)
+        _slide(training, source)
     return source
 
 
@@ -101,12 +101,14 @@ def _kind_chosen() -> None:
         st.query_params[SOURCE] = chosen
 
 
-def _slide(training: Sequence[Source], source: Source, newest: Source) -> None:
-    keys = {one.key: one.step or 0 for one in training}
-    st.session_state[key_of(SOURCE)] = source.key
+def _slide(training: Sequence[Source], source: Source) -> None:
+    """The stop at the right end keeps its value when a snapshot is added: a browser that has not heard of it yet, and sends what it
+    holds along with something else, chooses nothing by that."""
+    keys = {one.key: f"{one.step:,}" for one in training} | {NEWEST: NEWEST}
+    st.session_state[key_of(SOURCE)] = source.key if st.query_params.get(SOURCE) == source.key else NEWEST
     st.select_slider(
-        "Snapshot after step", list(keys), key=key_of(SOURCE), format_func=lambda key: f"{keys.get(key, 0):,}",
-        on_change=tell, args=(SOURCE, newest.key),
+        "Snapshot after step", list(keys), key=key_of(SOURCE), format_func=lambda key: keys.get(key, key),
+        on_change=tell, args=(SOURCE, NEWEST),
         help="Through training, with the arrow keys too. At its right end the page follows the run to each new snapshot.",
     )  # fmt: skip
 
@@ -130,13 +132,15 @@ def choose_order() -> str:
     )
 
 
-def choose_dimension(dimensions: int, default: int) -> int:
-    """A latent dimension, counted from 0 over all levels."""
+def choose_dimension(run: str, dimensions: int, most_active: int) -> int:
+    """A latent dimension, counted from 0 over all levels: that of the address, else the one that was most active when the session
+    first looked at the run. It stays while snapshots come, so that colours can be compared."""
+    default = st.session_state.setdefault(f"{key_of(DIMENSION)} of {run}", most_active)
     try:
         asked = int(st.query_params.get(DIMENSION, default))
     except ValueError:
         asked = default
-    value = asked if 0 <= asked < dimensions else default
+    value = asked if 0 <= asked < dimensions else min(default, dimensions - 1)
     st.session_state[key_of(DIMENSION)] = value
     st.number_input(
         "Dimension", 0, dimensions - 1, key=key_of(DIMENSION), on_change=tell, args=(DIMENSION, default), width=130,

@@ -13,6 +13,8 @@ SOURCE, VARIABLES, OF, PATIENT = "source", "variable", "of", "patient"
 MOST_VARIABLES = len(PALETTE[False])
 """As many as there are colours."""
 ALL = "All variables"
+NEWEST = "newest"
+WORST = "The worst reconstructed"
 
 
 def say(text: str) -> None:
@@ -34,7 +36,11 @@ def _tell(name: str, place: str = "", default: object = None) -> None:
 
 
 def choose_source(found: Sequence[Source]) -> Source | None:
-    """The snapshot named by the address, else the newest, which is then followed; None where there is none."""
+    """The snapshot named by the address, else the newest, which is then followed; None where there is none.
+
+    To follow is a choice of its own, which stays the same when a snapshot is added: a browser that has not heard of it yet, and sends
+    what it holds along with something else, chooses nothing by that.
+    """
     last = newest(found)
     if last is None:
         return None
@@ -42,10 +48,11 @@ def choose_source(found: Sequence[Source]) -> Source | None:
     asked = st.query_params.get(SOURCE)
     source = by_key.get(asked or "", last)
     order = [one.key for one in found if one.step is None] + [one.key for one in found if one.step is not None]
-    st.session_state[_key(SOURCE)] = source.key
+    labels = {NEWEST: "Newest, followed"} | {key: by_key[key].label for key in order[::-1]}
+    st.session_state[_key(SOURCE)] = source.key if asked == source.key else NEWEST
     st.selectbox(
-        "Snapshot", order[::-1], key=_key(SOURCE), on_change=_tell, args=(SOURCE, "", last.key), width=420,
-        format_func=lambda key: by_key[key].label + (" (newest, followed)" if key == last.key else "") if key in by_key else key,
+        "Snapshot", list(labels), key=_key(SOURCE), on_change=_tell, args=(SOURCE, "", NEWEST), width=420,
+        format_func=lambda key: labels.get(key, key),
         help="Written at every evaluation of the probe set, or later from a checkpoint. While the newest is chosen, the page goes on to "
         "each next one.",
     )  # fmt: skip
@@ -69,11 +76,12 @@ def chosen_variables(known: Sequence[str], default: Sequence[str]) -> list[str]:
     return [name for name in asked if name in known][:MOST_VARIABLES] or list(default)
 
 
-def choose_variables(place: str, known: Sequence[str], chosen: Sequence[str]) -> None:
+def choose_variables(place: str, known: Sequence[str]) -> None:
     """A field to choose variables in; there may be several, all about the same choice."""
-    st.session_state[_key(VARIABLES, place)] = list(chosen)
+    st.session_state[_key(VARIABLES, place)] = chosen_variables(known, ())
     st.multiselect(
         "Variables", list(known), key=_key(VARIABLES, place), on_change=_tell, args=(VARIABLES, place), max_selections=MOST_VARIABLES,
+        placeholder="those measured most often",
         help=f"Up to {MOST_VARIABLES}, for the charts over training and for the patient's record. Empty: those measured most often.",
     )  # fmt: skip
 
@@ -96,12 +104,12 @@ def choose_focus(known: Sequence[str]) -> str | None:
 
 
 def choose_patient(order: Sequence[str]) -> str:
-    """The patient of the address, else the first of `order`, which is not empty."""
+    """The patient of the address, else the first of `order`, which is not empty; who that is may change with each snapshot."""
     asked = st.query_params.get(PATIENT)
     patient = asked if asked is not None and asked in order else order[0]
-    st.session_state[_key(PATIENT)] = patient
+    st.session_state[_key(PATIENT)] = patient if asked == patient else WORST
     st.selectbox(
-        "Patient", list(order), key=_key(PATIENT), on_change=_tell, args=(PATIENT,), width=300,
+        "Patient", [WORST, *order], key=_key(PATIENT), on_change=_tell, args=(PATIENT, "", WORST), width=300,
         help="Worst reconstructed first. A click on a line of the table above chooses too.",
     )  # fmt: skip
     if asked and asked != patient:

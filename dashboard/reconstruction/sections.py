@@ -122,7 +122,7 @@ def over_training(shown: Shown, found: Sequence[Source]) -> None:
     heading("Over training", f"{len(history.steps)} snapshots")
     if history.problems:
         st.html(unread(history.problems))
-    choices.choose_variables("over", sorted(shown.modelled), chosen)
+    choices.choose_variables("over", sorted(shown.modelled))
     figure = figures.over_training(history, chosen, look(), shown.source.step)
     picked = chart_grid("over", [card("over", "RMSE", figure, HELP["over"], pick=True)], 1)
     if picked and picked["how"] == "click" and picked["points"]:
@@ -199,7 +199,7 @@ def record(shown: Shown, table: pd.DataFrame) -> None:
     own = records.of_patient(shown.events, patient)
     chosen = shown.chosen_for(own)
     with right:
-        choices.choose_variables("record", sorted(shown.modelled), chosen)
+        choices.choose_variables("record", sorted(shown.modelled))
     absent = [name for name in chosen if not (own["variable"] == name).any()]
     if absent:
         choices.say(f"Not among this patient's values in the snapshot: {', '.join(absent)}.")
