@@ -22,6 +22,20 @@ def segment_softmax(score_NH: Tensor, segment_N: Tensor, segments: int) -> Tenso
     return weight / total[segment_N]
 
 
+def segment_sum(x_NW: Tensor, weight_NH: Tensor, segment_N: Tensor, segments: int) -> Tensor:
+    """Weighted sums of [N, W] over the members of each segment (ids [N], below `segments`), one for each weight, [segments, H, W].
+
+    As bags of embeddings: products [N, H, W] are never written out, and the rounding of a segment depends on no other.
+    """
+    member_N = segment_N.argsort(stable=True)
+    size_S = segment_N.new_zeros(segments).index_add(0, segment_N, torch.ones_like(segment_N))
+    sums = [
+        F.embedding_bag(member_N, x_NW, size_S.cumsum(0) - size_S, mode="sum", per_sample_weights=weight_N[member_N])
+        for weight_N in weight_NH.unbind(1)
+    ]
+    return torch.stack(sums, dim=1)
+
+
 def in_full_precision(module: nn.Module, x: Tensor) -> Tensor:
     """`module(x)` in fp32, also inside autocast: for the few small layers whose rounding would be seen in a figure."""
     with torch.autocast(x.device.type, enabled=False):
@@ -110,16 +124,16 @@ class InducedSetBlock(nn.Module):
         few, many = normed.split([own[-1].stop, len(normed) - own[-1].stop]) if own else (normed[:0], normed)
         tokens = torch.cat(self._gather(many, induced))
         tokens = self.token_norm(tokens + F.relu(self.token_ffn(tokens)))
-        mixed = torch.cat([self._among(few, own), self._read(many, tokens, induced)])
+        mixed = torch.cat([*self._among(few, own), self._read(many, tokens, induced)])
         return self.ffn(x_EW + self.read_out(mixed))
 
-    def _among(self, x_EW: Tensor, buckets: Sequence[Bucket]) -> Tensor:
-        """What each event reads from the events of its set, [E, W]."""
+    def _among(self, x_EW: Tensor, buckets: Sequence[Bucket]) -> list[Tensor]:
+        """What each event reads from the events of its set, [events, W] of each bucket."""
         read = self.read_query, self.read_key, self.read_value
         bias = torch.cat([self.read_query.bias, torch.zeros_like(self.read_query.bias), self.read_value.bias])
         qkv = F.linear(x_EW, torch.cat([part.weight for part in read]), bias)
         pieces = zip(cut(qkv, buckets), buckets, strict=True)
-        return torch.cat([x_EW[:0], *(attend(own, bucket, self.heads) for own, bucket in pieces)])
+        return [attend(own, bucket, self.heads) for own, bucket in pieces]
 
     def _gather(self, x_EW: Tensor, buckets: Sequence[Bucket]) -> list[Tensor]:
         """Tokens [sets, M, W] of each bucket, in bucket order."""
@@ -182,8 +196,7 @@ class AttentionPool(nn.Module):
         """Members [N, W] with segment ids [N] to [segments, W]."""
         normed = self.norm(x_NW)
         weight_NH = segment_softmax(self.score(normed).float(), segment_N, segments)
-        weighted_NHW = normed.float()[:, None] * weight_NH[..., None]
-        mean_SHW = weighted_NHW.new_zeros(segments, *weighted_NHW.shape[1:]).index_add(0, segment_N, weighted_NHW)
+        mean_SHW = segment_sum(normed.float(), weight_NH, segment_N, segments)
         value_HKW = self.value.weight.unflatten(0, (self.heads, -1))
         return torch.einsum("shw,hkw->shk", mean_SHW, value_HKW).flatten(1) + self.value.bias
 

@@ -11,9 +11,8 @@ monitoring. Then the operations of one step are counted: floating-point operatio
 
 import argparse
 import tempfile
-import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -30,6 +29,7 @@ from backend import train as training
 from backend.build import accelerator_of, build_module
 from backend.store import PreparedDataset
 from shared.config import TrainConfig, build_config
+from tests.benchmarks.attainable import attainable, best, now
 from tests.benchmarks.harness import report
 from tests.benchmarks.train_throughput import OLDER, batches_of, prepared, stepper
 
@@ -116,32 +116,6 @@ class Counter(TorchDispatchMode):
         self.flops, self.bytes, self.least_s = self.flops + flops, self.bytes + moved, self.least_s + least
         self.by_kind[str(func._overloadpacket).removeprefix("aten.")] += least
         return made
-
-
-def now() -> float:
-    """Seconds, once the device has done what it was told."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter()
-
-
-def attainable(device: torch.device, dtype: torch.dtype) -> tuple[float, float]:
-    """Floating-point operations per second of a large matrix product, and bytes per second of a large copy."""
-    size = 8192 if device.type == "cuda" else 1536
-    a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
-    source = torch.randn(2**28 if device.type == "cuda" else 2**25, device=device)
-    target = torch.empty_like(source)
-    return 2 * size**3 / best(lambda: a @ b), 2 * source.numel() * 4 / best(lambda: target.copy_(source))
-
-
-def best(run: Callable[[], object], repeats: int = 7) -> float:
-    """Least seconds of several."""
-    spent = []
-    for _ in range(repeats):
-        began = now()
-        run()
-        spent.append(now() - began)
-    return min(spent)
 
 
 @contextmanager
