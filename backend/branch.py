@@ -22,7 +22,8 @@ from backend.remedies import check_remedies
 from backend.resume import HELPER_OF, NEEDED, open_resume, refuse_imported
 from backend.train import train
 from shared.collapse import COLLAPSES, SEVERITIES, Verdict
-from shared.config import TrainConfig, build_config
+from shared.config import TrainConfig
+from shared.configuring import build_config
 from shared.errors import InputError
 from shared.layout import RunLayout
 from shared.reader import each_row, read_record

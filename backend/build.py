@@ -13,7 +13,8 @@ from backend.layers import FeedForward
 from backend.lit import SeqSetVAEModule
 from backend.ranks import strategy_of
 from backend.store import PreparedDataset
-from shared.config import TrainConfig, build_config
+from shared.config import TrainConfig
+from shared.configuring import build_config
 from shared.errors import InputError
 
 

@@ -17,7 +17,8 @@ from backend.batches import StayDataset, fixed_batches
 from backend.datasource import open_data
 from backend.lit import SeqSetVAEModule
 from backend.store import PreparedDataset
-from shared.config import TrainConfig, build_config
+from shared.config import TrainConfig
+from shared.configuring import build_config
 from shared.dataset import SPLITS
 from shared.errors import InputError
 from shared.layout import SCHEMA_VERSION, RunLayout

@@ -7,7 +7,8 @@ from typing import Any, Literal, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from shared.config import TrainConfig, build_config, read_config_file
+from shared.config import TrainConfig
+from shared.configuring import COMMAND_LINE, build_config, group_of_option, read_config_file
 
 UNSET = argparse.SUPPRESS
 
@@ -46,7 +47,7 @@ def _none_or_text(text: str) -> str | None:
 
 def given_options(args: argparse.Namespace) -> dict[str, Any]:
     """What the command line said, flat; nothing for options that were not given."""
-    known = {option for group in TrainConfig.model_fields.values() for option in group.default.__class__.model_fields}
+    known = group_of_option()
     return {name: value for name, value in vars(args).items() if name in known}
 
 
@@ -54,9 +55,9 @@ def resolve(args: argparse.Namespace, base: TrainConfig | None = None) -> TrainC
     """Defaults, overlaid by `base`, by `--config` and by the command line, in this order.
 
     Raises:
-        InputError: an unknown key or a bad value, with its dotted name.
+        InputError: an unknown key or a bad value, named as it was given.
     """
     config = base
     if args.config is not None:
         config = build_config(read_config_file(args.config), where=str(args.config), base=config)
-    return build_config(given_options(args), where="command line", base=config)
+    return build_config(given_options(args), where=COMMAND_LINE, base=config)

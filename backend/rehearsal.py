@@ -25,7 +25,8 @@ from backend.recorder import RunRecorder
 from backend.store import PreparedDataset
 from backend.token_batches import events_of, stream
 from backend.train import Job, callbacks
-from shared.config import TrainConfig, build_config
+from shared.config import TrainConfig
+from shared.configuring import build_config
 from shared.errors import InputError
 from shared.layout import SNAPSHOT_KINDS, RunLayout
 from shared.schema import RunInfo, RunState

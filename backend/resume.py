@@ -11,7 +11,8 @@ from typing import Any
 from backend.checkpoints import load_checkpoint
 from backend.earlier import of_earlier
 from backend.plan import Position
-from shared.config import FIXED_ON_RESUME, TrainConfig, build_config
+from shared.config import FIXED_ON_RESUME, TrainConfig
+from shared.configuring import build_config
 from shared.errors import InputError
 from shared.layout import SNAPSHOT_KINDS, RunLayout
 from shared.reader import Health, read_record, read_status

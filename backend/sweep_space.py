@@ -8,7 +8,8 @@ from typing import Any, Literal
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from shared.config import TrainConfig, build_config, group_of_option, read_config_file
+from shared.config import TrainConfig
+from shared.configuring import build_config, group_of_option, read_config_file
 from shared.errors import InputError
 
 METRICS = {"auroc": "maximize", "auprc": "maximize", "accuracy": "maximize", "elbo": "maximize", "loss": "minimize",

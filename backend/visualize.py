@@ -22,7 +22,7 @@ from backend.probe_sample import SampleSize
 from backend.snapshots import ProbeResult, write_frame
 from backend.terminal import progress_bar
 from backend.umap_run import library
-from shared.config import build_config
+from shared.configuring import build_config
 from shared.dataset import SPLITS
 from shared.embedding import OF_CHECKPOINT, Frame, read_embedding
 from shared.errors import InputError

@@ -18,7 +18,7 @@ from backend.checkpoints import (
 from backend.datasource import open_data
 from backend.earlier import of_earlier
 from backend.store import PreparedDataset
-from shared.config import build_config
+from shared.configuring import build_config
 from shared.errors import InputError
 from shared.layout import RunLayout
 from tests.tiny_runs import prepare_cohort, start, stays

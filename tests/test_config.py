@@ -5,7 +5,8 @@ from pathlib import Path
 import orjson
 import pytest
 
-from shared.config import TrainConfig, build_config, group_of_option, read_config_file
+from shared.config import TrainConfig
+from shared.configuring import COMMAND_LINE, build_config, group_of_option, read_config_file
 from shared.errors import InputError
 
 OLDER_TRAINER = """batch_size num_workers pin_memory gradient_accumulation_steps max_sequence_length precision
@@ -127,6 +128,11 @@ def test_bad_values_name_the_dotted_key(values: dict[str, object], expected: str
     with pytest.raises(InputError) as caught:
         build_config(values)
     assert str(caught.value).startswith(f"options: {expected}")
+
+
+def test_bad_values_of_a_command_line_name_the_option() -> None:
+    with pytest.raises(InputError, match=r"command line: --beta_max: .*greater than or equal to 0, got '-1'"):
+        build_config({"beta_max": "-1"}, where=COMMAND_LINE)
 
 
 def test_every_bad_value_is_named_at_once() -> None:

@@ -8,7 +8,8 @@ import pytest
 from backend import prepare as prepare_module
 from backend.__main__ import main
 from backend.datasource import open_data
-from shared.config import TrainConfig, build_config
+from shared.config import TrainConfig
+from shared.configuring import build_config
 from shared.errors import InputError
 from tests.sources import events_frame, write_ehr
 from tests.tiny_runs import TINY, info, newest

@@ -15,7 +15,8 @@ from dashboard.jobs.options import Option, check, option, options, words_of
 from dashboard.jobs.presets import PRESETS
 from dashboard.jobs.words import COMMANDS, parse
 from dashboard.jobs.words import check as check_words
-from shared.config import TrainConfig, build_config, group_of_option
+from shared.config import TrainConfig
+from shared.configuring import build_config, group_of_option
 from shared.errors import InputError
 from tests.run_factory import make_run
 

@@ -10,7 +10,8 @@ from backend.build import compile_dense_parts
 from backend.layers import AttentionPool
 from backend.lit import SeqSetVAEModule
 from backend.model import carried_forward
-from shared.config import TrainConfig, build_config
+from shared.config import TrainConfig
+from shared.configuring import build_config
 from tests import padded, reference
 from tests.cohort import VARIABLES, batch_of, cohort
 

@@ -135,7 +135,7 @@ def preset(options: dict[str, object]) -> tuple[int, int]:
     from unittest.mock import patch
 
     from backend import train
-    from shared.config import build_config
+    from shared.configuring import build_config
 
     job = SimpleNamespace(config=build_config(options), recorder=None, valid_set=None)
     with patch.object(train, "StayProbe"):

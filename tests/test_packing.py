@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from backend.batches import Batch, StayDataset, fixed_batches, loader
 from backend.packing import pack, unpack
 from backend.store import PreparedDataset
-from shared.config import build_config
+from shared.configuring import build_config
 from tests.cohort import batch_of, cohort
 from tests.tiny_runs import stays
 

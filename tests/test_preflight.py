@@ -17,7 +17,7 @@ from backend.preflight_report import duration, size
 from backend.rehearsal import first_batches
 from backend.spectrum import correlation, covariance_spectrum, dense_sets
 from backend.store import PreparedDataset
-from shared.config import build_config
+from shared.configuring import build_config
 from shared.layout import SNAPSHOT_KINDS
 from tests.tiny_runs import TINY, start, stays
 

@@ -12,7 +12,8 @@ from backend.probe import StayProbe
 from backend.probe_parts import encoded_part
 from backend.probe_row import dimension_kinds
 from backend.probe_sample import DECODED_STAYS, choose
-from shared.config import DataConfig, build_config
+from shared.config import DataConfig
+from shared.configuring import build_config
 from shared.dataset import VariableInfo
 from tests.cohort import VARIABLES, cohort
 

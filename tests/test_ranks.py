@@ -15,7 +15,8 @@ import torch
 from backend.batches import StayDataset
 from backend.ranks import join
 from backend.sharing import SharedStays
-from shared.config import DataConfig, build_config
+from shared.config import DataConfig
+from shared.configuring import build_config
 from shared.errors import InputError
 from shared.layout import RunLayout
 from tests.cohort import cohort

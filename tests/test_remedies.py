@@ -7,7 +7,7 @@ import torch
 from backend.on_collapse import OnCollapse
 from backend.remedies import BY_NAME, check_remedies, remedy
 from backend.steering import BETA_FLOOR, MOST_EVENTS
-from shared.config import build_config
+from shared.configuring import build_config
 from shared.errors import InputError
 from shared.layout import RunLayout
 from shared.remedies import REMEDIES

@@ -10,7 +10,7 @@ from backend.checkpoints import load_checkpoint, sha256_of
 from backend.lit import SeqSetVAEModule
 from backend.plan import Plan, Position
 from backend.saving import Saving
-from shared.config import build_config
+from shared.configuring import build_config
 from shared.layout import SNAPSHOT_KINDS, RunLayout
 from shared.reader import read_record
 from shared.schema import CheckpointSidecar

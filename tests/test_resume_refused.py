@@ -13,7 +13,7 @@ from backend import checkpoints as checkpoints_module
 from backend.checkpoints import AtomicCheckpointIO
 from backend.resume import HELPER_OF, open_resume
 from backend.train import train
-from shared.config import build_config
+from shared.configuring import build_config
 from shared.errors import InputError
 from shared.layout import RunLayout
 from shared.schema import Heartbeat, RunState, now

@@ -20,7 +20,7 @@ from dashboard.runs.colours import Colours
 from dashboard.runs.loading import RunLog, Store
 from dashboard.widgets import event_table
 from shared.collapse import PRESETS, Verdict
-from shared.config import build_config
+from shared.configuring import build_config
 from shared.layout import RunLayout
 from shared.panels import DECODER, POSTERIOR
 from shared.reader import JsonlTail, read_record

@@ -10,7 +10,7 @@ from backend.plots import four_panels
 from backend.probe_sample import choose
 from backend.snapshots import MOST_SNAPSHOTS, ProbeResult, write_snapshots
 from backend.store import PreparedDataset
-from shared.config import build_config
+from shared.configuring import build_config
 from shared.layout import RunLayout
 from shared.reader import JsonlTail
 from shared.writer import encode_line

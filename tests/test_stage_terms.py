@@ -10,7 +10,7 @@ from backend.checkpoints import load_checkpoint, score_name, score_of
 from backend.evaluate import evaluate_split
 from backend.lit import LARGEST_LOG_VARIANCE, SeqSetVAEModule
 from backend.store import PreparedDataset
-from shared.config import build_config
+from shared.configuring import build_config
 from tests.tiny_runs import TINY, evaluations, metrics, start, stays
 
 __all__ = ["stays"]

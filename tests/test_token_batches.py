@@ -13,7 +13,8 @@ from backend.build import build_module
 from backend.plan import Plan, Position
 from backend.rehearsal import first_batches
 from backend.token_batches import Packing, TokenSampler, WeightedStays, events_of, packing_of, stream
-from shared.config import DataConfig, build_config
+from shared.config import DataConfig
+from shared.configuring import build_config
 from shared.errors import InputError
 from tests.cohort import cohort
 from tests.tiny_runs import TINY, go_on, info, metrics, start, stays

@@ -16,7 +16,8 @@ import pandas as pd
 import pytest
 
 from backend.__main__ import main
-from shared.config import TrainConfig, build_config, group_of_option
+from shared.config import TrainConfig
+from shared.configuring import build_config, group_of_option
 from shared.errors import InputError
 from shared.layout import RunLayout
 from shared.reader import Health, read_status

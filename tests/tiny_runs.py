@@ -11,7 +11,7 @@ from backend.preparing import build
 from backend.resume import open_resume
 from backend.simulate import Simulation
 from backend.train import train
-from shared.config import build_config
+from shared.configuring import build_config
 from shared.layout import RunLayout
 from shared.reader import JsonlTail, read_record
 from shared.schema import RunInfo

@@ -10,7 +10,8 @@ from dashboard.jobs.presets import PRESETS
 from dashboard.jobs.words import parse
 from dashboard.runs.loading import resolve_run
 from dashboard.widgets import IMPORTED
-from shared.config import FIXED_ON_RESUME, TrainConfig, build_config
+from shared.config import FIXED_ON_RESUME, TrainConfig
+from shared.configuring import build_config
 from shared.errors import InputError
 from shared.layout import RunLayout
 from shared.reader import read_record

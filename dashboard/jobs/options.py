@@ -9,7 +9,8 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
-from shared.config import TrainConfig, build_config
+from shared.config import TrainConfig
+from shared.configuring import build_config
 from shared.errors import InputError
 from shared.remedies import ACTIONS, APPLY, REMEDIES
 

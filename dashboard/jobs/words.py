@@ -7,7 +7,8 @@ from typing import Any
 
 from dashboard.jobs.options import options
 from dashboard.runs.loading import resolve_run
-from shared.config import TrainConfig, build_config, read_config_file
+from shared.config import TrainConfig
+from shared.configuring import build_config, read_config_file
 from shared.errors import InputError
 from shared.layout import RunLayout
 

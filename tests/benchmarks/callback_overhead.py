@@ -18,7 +18,7 @@ from backend import monitor as monitor_module
 from backend.preparing import build
 from backend.simulate import Simulation
 from backend.train import train
-from shared.config import build_config
+from shared.configuring import build_config
 from shared.layout import RunLayout
 from shared.reader import JsonlTail
 from tests.benchmarks.harness import report

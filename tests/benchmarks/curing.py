@@ -20,7 +20,7 @@ from backend.probe import StayProbe
 from backend.simulate import Simulation
 from backend.train import quiet_lightning
 from backend.train import train as train_stays
-from shared.config import build_config
+from shared.configuring import build_config
 from shared.layout import RunLayout, iter_runs
 from shared.reader import each_row
 from shared.remedies import REMEDIES

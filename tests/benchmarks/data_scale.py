@@ -26,7 +26,8 @@ from backend.batches import Batch, StayDataset, loader
 from backend.build import build_module
 from backend.store import PreparedDataset
 from backend.token_batches import stream
-from shared.config import TrainConfig, build_config
+from shared.config import TrainConfig
+from shared.configuring import build_config
 from tests.benchmarks.harness import REPOSITORY, report
 from tests.benchmarks.prepare import peak_memory
 from tests.benchmarks.train_throughput import stepper

@@ -17,7 +17,7 @@ from backend.monitor import PRESETS
 from backend.preparing import build
 from backend.simulate import Simulation
 from backend.train import train
-from shared.config import build_config
+from shared.configuring import build_config
 from shared.layout import RunLayout
 from shared.reader import JsonlTail
 from tests.benchmarks.harness import report

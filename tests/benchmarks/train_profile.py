@@ -28,7 +28,8 @@ from torch.utils.flop_counter import flop_registry
 from backend import train as training
 from backend.build import accelerator_of, build_module
 from backend.store import PreparedDataset
-from shared.config import TrainConfig, build_config
+from shared.config import TrainConfig
+from shared.configuring import build_config
 from tests.benchmarks.attainable import attainable, best, now
 from tests.benchmarks.harness import report
 from tests.benchmarks.train_throughput import OLDER, batches_of, prepared, stepper

@@ -25,7 +25,7 @@ from backend.batches import Batch, StayDataset
 from backend.build import build_module
 from backend.lit import SeqSetVAEModule
 from backend.store import PreparedDataset
-from shared.config import build_config
+from shared.configuring import build_config
 from tests import padded, reference
 from tests.benchmarks.attainable import attainable
 from tests.benchmarks.harness import report

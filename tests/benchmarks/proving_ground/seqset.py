@@ -23,7 +23,8 @@ from backend.probe_parts import DecodedPart, decoded_part
 from backend.probe_row import Latents
 from backend.simulate import Simulation
 from backend.store import PreparedDataset
-from shared.config import TrainConfig, build_config
+from shared.config import TrainConfig
+from shared.configuring import build_config
 from shared.schedule import BetaSchedule
 from shared.writer import encode_line
 from tests.benchmarks.proving_ground.settings import Course, course, evenly
