@@ -1,21 +1,25 @@
 """Making the module and the trainer that a configuration describes, on the device there is."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import numpy as np
 import torch
+from torch.utils.checkpoint import checkpoint
 
 from backend.batches import StayDataset
 from backend.checkpoints import AtomicCheckpointIO, load_checkpoint
-from backend.layers import FeedForward
+from backend.layers import AttentionPool, CausalBlock, FeedForward, FullSetBlock, InducedSetBlock
 from backend.lit import SeqSetVAEModule
 from backend.ranks import strategy_of
 from backend.store import PreparedDataset
 from shared.config import TrainConfig
 from shared.configuring import build_config
 from shared.errors import InputError
+
+CHECKPOINTED = (FullSetBlock, InducedSetBlock, AttentionPool, CausalBlock)
 
 
 def build_module(config: TrainConfig, data: PreparedDataset, total_steps: int) -> SeqSetVAEModule:
@@ -28,6 +32,8 @@ def build_module(config: TrainConfig, data: PreparedDataset, total_steps: int) -
     module = SeqSetVAEModule(config, modelled, embeddings(data), total_steps=total_steps, positive_weight=weight)
     if config.trainer.compile_model:
         compile_dense_parts(module.net)
+    if config.trainer.gradient_checkpointing:
+        recompute_blocks(module.net)
     return module
 
 
@@ -40,6 +46,16 @@ def compile_dense_parts(net: torch.nn.Module, backend: str = "inductor") -> None
     for part in net.modules():
         if isinstance(part, FeedForward | torch.nn.Sequential):
             part.compile(dynamic=True, backend=backend)
+
+
+def recompute_blocks(net: torch.nn.Module) -> None:
+    """Gradient checkpointing (Chen et al. 2016): of each block only the input is kept, and the backward pass runs it again.
+
+    Dropout draws the same again. The loss and the gradients are those of the plain network.
+    """
+    for part in net.modules():
+        if isinstance(part, CHECKPOINTED):
+            part.forward = partial(checkpoint, part.forward, use_reentrant=False)
 
 
 def embeddings(data: PreparedDataset) -> torch.Tensor | None:

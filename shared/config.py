@@ -136,6 +136,10 @@ class TrainerConfig(Group):
         default="auto", description="auto: bf16-mixed where the GPU has it, else 16-mixed; 32 on a CPU"
     )
     compile_model: bool = Field(default=False, description="torch.compile the row-wise blocks (minutes at the first step)")
+    gradient_checkpointing: bool = Field(
+        default=False,
+        description="blocks run again in the backward pass and keep nothing till then: for long stays on a small GPU",
+    )
     val_check_interval: float = Field(default=0.1, gt=0, le=1, description="validate every this share of an epoch")
     limit_val_batches: float = Field(default=0.1, gt=0, le=1, description="share of validation stays used while training")
     early_stopping_patience: int = Field(

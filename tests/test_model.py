@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from backend.build import compile_dense_parts
+from backend.batches import Batch
+from backend.build import compile_dense_parts, recompute_blocks
 from backend.layers import AttentionPool
 from backend.lit import SeqSetVAEModule
 from backend.model import carried_forward
@@ -176,6 +177,32 @@ def test_compiled_parts_are_really_compiled_and_compute_the_same():
     counted = torch._dynamo.utils.counters
     assert counted["stats"]["calls_captured"] > 10
     assert counted["frames"]["ok"] == counted["frames"]["total"] > 0
+
+
+@pytest.mark.parametrize("options", [{}, VARIANTS["induced"], VARIANTS["chamfer"]], ids=["full", "induced", "chamfer"])
+def test_blocks_that_run_again_keep_less_and_give_the_same_gradients(options):
+    batch = batch_of(cohort(stays=8, largest=20))
+    plain, again = build(**options, dropout=0.2), build(**options, dropout=0.2)
+    recompute_blocks(again.net)
+    (kept, gradients), (kept_again, gradients_again) = (kept_for_backward(seeded(module), batch) for module in (plain, again))
+    assert kept_again < 0.6 * kept
+    assert all(torch.equal(a, b) for a, b in zip(gradients, gradients_again, strict=True))
+
+
+def kept_for_backward(module: SeqSetVAEModule, batch: Batch) -> tuple[int, list[torch.Tensor]]:
+    """Bytes besides weights that a step's forward pass leaves for its backward pass, and the gradients."""
+    weights = {p.untyped_storage().data_ptr() for p in module.parameters()}
+    stores: dict[int, torch.UntypedStorage] = {}
+
+    def keep(x: torch.Tensor) -> torch.Tensor:
+        stores[x.untyped_storage().data_ptr()] = x.untyped_storage()
+        return x
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
+        loss = module.training_step(batch, 0)["loss"]
+    kept = sum(store.nbytes() for place, store in stores.items() if place not in weights)
+    loss.backward()
+    return kept, [p.grad for p in module.parameters() if p.grad is not None]
 
 
 def seeded(module):
