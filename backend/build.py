@@ -55,7 +55,7 @@ def recompute_blocks(net: torch.nn.Module) -> None:
     """
     for part in net.modules():
         if isinstance(part, CHECKPOINTED):
-            part.forward = partial(checkpoint, part.forward, use_reentrant=False)
+            part.forward = partial(checkpoint, part.forward, use_reentrant=False)  # type: ignore[method-assign]
 
 
 def embeddings(data: PreparedDataset) -> torch.Tensor | None:

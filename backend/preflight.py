@@ -106,7 +106,10 @@ class Preflight:
         if self.totals.disk_bytes > self.totals.disk_free_bytes:
             found.append("there is not enough disk: free some, or choose another output.output_dir")
         if self.totals.memory_bytes > 0.95 * self.totals.memory_there_bytes:
-            found.append("memory is short: lower data.batch_size (or data.batch_events) or data.max_sequence_length")
+            found.append(
+                "memory is short: set trainer.gradient_checkpointing (a third of it, a tenth slower), or lower data.batch_size "
+                "(or data.batch_events)"
+            )
         return found
 
     def as_json(self) -> dict[str, Any]:

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
 from backend.batches import Batch
 from backend.build import compile_dense_parts, recompute_blocks
@@ -203,6 +204,20 @@ def kept_for_backward(module: SeqSetVAEModule, batch: Batch) -> tuple[int, list[
     kept = sum(store.nbytes() for place, store in stores.items() if place not in weights)
     loss.backward()
     return kept, [p.grad for p in module.parameters() if p.grad is not None]
+
+
+@pytest.mark.parametrize("options", [*VARIANTS.values(), {"loss_weighting": "dynamic"}], ids=[*VARIANTS, "dynamic weights"])
+def test_nothing_of_a_training_step_waits_for_the_device(options):
+    """Fake tensors have no values: reading one on the host, which a GPU would have to be waited for, is an error."""
+    module, batch = build(**options), batch_of(cohort(largest=20))
+    optimizer = module.configure_optimizers()["optimizer"]
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        loss = module.training_step(batch, 0)["loss"]
+        loss.backward()
+        module.configure_gradient_clipping(optimizer)
+        optimizer.step()
+        with pytest.raises(DataDependentOutputException):
+            float(loss.detach())
 
 
 def seeded(module):
