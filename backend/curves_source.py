@@ -18,7 +18,7 @@ from shared.errors import InputError
 from shared.layout import RunLayout
 from shared.panels import Panel, wanted
 from shared.probes import nonfinite_names
-from shared.reader import JsonlTail, each_row, read_record
+from shared.reader import JsonlTail, each_row, read_record, read_status
 from shared.schema import RunInfo
 from shared.series import Rows, Series, newest_of, of_column, of_rows, split_off
 from shared.verdicts import VerdictLog, limits_of, nonfinite_steps
@@ -65,6 +65,8 @@ class PlainSource:
     configuration: Mapping[str, Any] = field(default_factory=dict)
     limits: Thresholds = Thresholds()
     """What the verdicts are found with."""
+    ended: bool = False
+    """Nothing more comes."""
 
     def config(self, group: str, option: str, default: T) -> T:
         """An option of the run, or `default`."""
@@ -129,7 +131,9 @@ def _with_evaluations(
     except InputError:
         config, limits = {}, Thresholds()
     probes = [row for row in rows if row.get("kind") == "probe"]
-    return PlainSource(curves, nonfinite, wholes, probes, log.verdicts(config), log.past, config, limits)
+    return PlainSource(
+        curves, nonfinite, wholes, probes, log.verdicts(config), log.past, config, limits, read_status(layout).ended
+    )
 
 
 def training_curves(lines: Iterable[Mapping[str, Any]]) -> tuple[dict[Place, Series], dict[str, int]]:

@@ -268,6 +268,12 @@ def why_empty(source: Source, panel: Panel) -> str:
     reason = unwatched(source.configuration) if "probe" in panel.sources and not source.probes else None
     if reason:
         return reason.title
-    if panel.sources == ("validation",):
-        return "No validation yet"
-    return "No probe evaluation yet" if panel.sources == ("probe",) else "No values yet"
+    alone = panel.sources[0] if len(panel.sources) == 1 else None
+    return nothing(
+        "validation" if alone == "validation" else "probe evaluation" if alone == "probe" else "values", source.ended
+    )
+
+
+def nothing(of: str, ended: bool) -> str:
+    """What stands where there is none of them: `yet` only where some may come."""
+    return f"No {of}" if ended else f"No {of} yet"

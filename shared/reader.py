@@ -193,6 +193,11 @@ class RunStatus:
         """The folder's name, which is the run's identity."""
         return self.layout.root.name
 
+    @property
+    def ended(self) -> bool:
+        """Nothing more comes of it, unless somebody resumes it."""
+        return self.health in (Health.FINISHED, Health.INTERRUPTED, Health.FAILED, Health.DEAD)
+
 
 def read_status(layout: RunLayout) -> RunStatus:
     """State of one run; never raises for what lies in the folder, a broken run says so in `reason`."""

@@ -26,6 +26,10 @@ class Source(Protocol):
         """Evaluations of the probe set."""
 
     @property
+    def ended(self) -> bool:
+        """Nothing more comes."""
+
+    @property
     def limits(self) -> Thresholds:
         """What its verdicts are found with."""
 

@@ -148,6 +148,12 @@ def test_a_run_without_a_step_is_no_error_and_says_so(tmp_path: Path) -> None:
     assert drawn(source_of_run(run), "auroc")[1] == "No validation yet"
 
 
+def test_of_a_run_that_has_ended_nothing_is_promised(tmp_path: Path) -> None:
+    run = make_run(tmp_path, "a", steps=5, state=RunState.FINISHED)
+    run.evaluations.write_text("")
+    assert drawn(source_of_run(run), "auroc")[1] == "No validation"
+
+
 def test_long_curves_keep_their_spikes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("backend.curves_source.KEPT", 100)
     rows = ({"step": step, "loss": 50.0 if step == 7_654 else step % 3, "v": 1} for step in range(20_000))

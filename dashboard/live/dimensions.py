@@ -9,7 +9,7 @@ from dashboard.charts import COLOURS, Figure, Look, add_marks, layout, say, to_j
 from dashboard.live.axes import axis_of
 from dashboard.live.panels import View
 from dashboard.runs.snapshot import Snapshot
-from shared.panels import Panel, marks
+from shared.panels import Panel, marks, nothing
 
 HEIGHT = 340
 KL = Panel("kl", ("probe",))
@@ -48,7 +48,9 @@ def dimension_figure(snapshot: Snapshot, look: Look, view: View) -> Figure:
         whole["xaxis"] |= {"type": "date", "tickformat": "", "rangemode": "normal"}
     figure: Figure = {"data": [], "layout": whole}
     if not len(steps):
-        words = "Evaluations of this run do not list dimensions" if snapshot.probes else "No probe evaluation yet"
+        words = (
+            "Evaluations of this run do not list dimensions" if snapshot.probes else nothing("probe evaluation", snapshot.ended)
+        )
         return say(figure, words, look)
     order = np.argsort(-np.nan_to_num(kl[-1], nan=-1.0), kind="stable")
     top = max(TOP, float(np.nanmax(kl, initial=TOP)))

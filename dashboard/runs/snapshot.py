@@ -55,6 +55,11 @@ class Snapshot:
         return "-".join(map(str, (self.generation, self.last_step, *evaluated, *verdicts)))
 
     @property
+    def ended(self) -> bool:
+        """Nothing more comes, unless somebody resumes the run."""
+        return self.status.ended
+
+    @property
     def limits(self) -> Thresholds:
         """What its verdicts are found with."""
         return limits_of(self.status.info) if self.status.info else Thresholds()
