@@ -135,7 +135,9 @@ class TrainerConfig(Group):
     precision: Literal["auto", "32", "bf16-mixed", "16-mixed"] = Field(
         default="auto", description="auto: bf16-mixed where the GPU has it, else 16-mixed; 32 on a CPU"
     )
-    compile_model: bool = Field(default=False, description="torch.compile the row-wise blocks (minutes at the first step)")
+    compile_model: bool = Field(
+        default=False, description="torch.compile the row-wise blocks: for GPUs; half a minute at first, and on a CPU no gain"
+    )
     gradient_checkpointing: bool = Field(
         default=False,
         description="blocks run again in the backward pass and keep nothing till then: for long stays on a small GPU",

@@ -13,7 +13,7 @@ from dashboard.widgets import banner, el
 from shared.errors import InputError
 
 RUN, RESUME, JOB = "run", "resume", "job"
-TITLES = {**{key: preset.title for key, preset in PRESETS.items()}, RUN: "A run's options", RESUME: "Resume"}
+TITLES = {**{key: preset.title for key, preset in PRESETS.items()}, RUN: "A run", RESUME: "Resume"}
 FURTHEST = "furthest"
 DRAFT, OF, ASKED, SEEN, EARLIER = "draft", "draft of", "job start", "address seen", "earlier job"
 

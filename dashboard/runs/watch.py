@@ -9,6 +9,7 @@ import asyncio
 import logging
 import threading
 import time
+import warnings
 from collections.abc import AsyncIterator, Callable, Hashable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -205,6 +206,8 @@ class Watcher(fs.FileSystemEventHandler):
         self._root = self._identity()
 
     def _begin(self, observer: BaseObserver) -> BaseObserver:
+        # watchdog says so when folder and subfolder are made at once; both are watched
+        warnings.filterwarnings("ignore", "Callback with id .* already exists", RuntimeWarning)
         observer.schedule(self, str(self.runs), recursive=True, event_filter=WATCHED)
         observer.start()
         return observer

@@ -40,6 +40,7 @@ def main(argv: list[str]) -> None:
         plain, compiled = (build_module(build_config({**sizes, "compile_model": on}), data, 100) for on in (False, True))
         batches = batches_of(data, plain, options.batch_size, options.batches)
         usual, fast = stepper(plain), stepper(compiled)
+        clock = time.perf_counter if torch.cuda.is_available() else time.process_time
         usual(batches[0])
         began = time.perf_counter()
         fast(batches[0])
@@ -47,7 +48,7 @@ def main(argv: list[str]) -> None:
         at_first = graphs()
         usual_s, fast_s = [], []
         for repeat in range(REPEATS + 1):
-            spent = timed(usual, batches, time.perf_counter), timed(fast, batches, time.perf_counter)
+            spent = timed(usual, batches, clock), timed(fast, batches, clock)
             if repeat:  # what is compiled for another shape is counted, and is not the time of a step
                 usual_s.append(spent[0] / len(batches))
                 fast_s.append(spent[1] / len(batches))
