@@ -1,6 +1,7 @@
 """What a sweep tries: a TOML file of options for all trials, and a table of ranges and lists of choices."""
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +16,15 @@ from shared.errors import InputError
 METRICS = {"auroc": "maximize", "auprc": "maximize", "accuracy": "maximize", "elbo": "maximize", "loss": "minimize",
            "recon": "minimize", "prediction": "minimize"}  # fmt: skip
 """Scores of the whole validation split, and which way is better."""
+
+SAME_FOR_ALL = (
+    "output.output_dir",
+    "output.run_name",
+    "trainer.resume_from_checkpoint",
+    "trainer.devices",
+    "trainer.num_nodes",
+)
+"""Options that place a run, which is the sweep's own work."""
 
 
 class Settings(BaseModel):
@@ -52,6 +62,14 @@ class Space:
     options: dict[str, BaseDistribution]
     """By dotted name, such as "loss.beta_max"."""
 
+    def config(self, chosen: Mapping[str, Any]) -> TrainConfig:
+        """The configuration of one trial. Raises InputError where its options do not go together."""
+        values: dict[str, dict[str, Any]] = {}
+        for name, value in chosen.items():
+            group, _, option = name.partition(".")
+            values.setdefault(group, {})[option] = value
+        return build_config(values, where="options", base=self.base)
+
     def words(self, chosen: Mapping[str, Any]) -> list[str]:
         """The options of one trial, for the command line of `train`."""
         return [word for name, value in chosen.items() for word in (f"--{name.partition('.')[2]}", str(value))]
@@ -70,6 +88,7 @@ def read_space(path: Path) -> Space:
             f'{path}: has no [sweep] table; one with "loss.beta_max" = {{low = 0.01, high = 1.0, log = true}} would do'
         )
     base = build_config(values, where=str(path))
+    _check_base(path, base)
     groups = group_of_option()
     given = {name: table.pop(name) for name in list(table) if name not in Settings.model_fields}
     try:
@@ -82,20 +101,57 @@ def read_space(path: Path) -> Space:
     for name, wanted in _flat(given).items():
         group, dot, option = name.rpartition(".")
         if groups.get(option) is None or (dot and groups[option] != group):
+            near = difflib.get_close_matches(name, Settings.model_fields, n=1)
+            if near:
+                raise InputError(f"{path}: sweep.{name}: unknown; did you mean {near[0]!r}?")
             build_config({name: None} if not dot else {group: {option: None}}, where=f"{path}: sweep")  # says what is near
             raise InputError(f"{path}: sweep.{name}: no such option; see `python -m backend train --help`")
         dotted = f"{groups[option]}.{option}"
+        if dotted in SAME_FOR_ALL:
+            raise InputError(f"{path}: sweep.{dotted}: got {wanted!r}, and it is the same for all trials; set it above [sweep]")
         options[dotted] = _distribution(f"{path}: sweep.{dotted}", dotted, wanted, base)
     if not options:
         raise InputError(
             f'{path}: [sweep] names no option to try; add one such as "optim.learning_rate" = {{low = 1e-4, high = 1e-2}}'
         )
+    _check_metric(path, settings.metric, base, options)
     name = settings.name or path.stem
     if "/" in name or name.startswith("."):
         raise InputError(f"{path}: sweep.name: {name!r} must be a plain name, for it begins the names of the runs")
     return Space(
         name, base, settings.metric, settings.direction or METRICS[settings.metric], settings.trials, settings.pruner, options
     )
+
+
+def _check_base(path: Path, base: TrainConfig) -> None:
+    trainer = base.trainer
+    if trainer.resume_from_checkpoint is not None:
+        raise InputError(
+            f"{path}: trainer.resume_from_checkpoint: {trainer.resume_from_checkpoint!r}, and trials are new runs; start them from its "
+            "weights with init_from"
+        )
+    if trainer.num_nodes > 1:
+        raise InputError(
+            f"{path}: trainer.num_nodes: {trainer.num_nodes}, and a sweep starts trainings on one machine; leave it out"
+        )
+
+
+def _check_metric(path: Path, metric: str, base: TrainConfig, options: Mapping[str, BaseDistribution]) -> None:
+    """Refuse a score that no trial, or not every one, will have: to be told after days of training is late."""
+
+    def tried(name: str, fixed: str) -> Sequence[str]:
+        chosen = options.get(name)
+        return chosen.choices if isinstance(chosen, CategoricalDistribution) else (fixed,)  # type: ignore[return-value]
+
+    for stage in tried("trainer.stage", base.trainer.stage):
+        for decoder in tried("model.decoder", base.model.decoder):
+            gone = {"auroc", "auprc", "accuracy", "prediction"} if stage == "pretrain" else set()
+            gone |= {"recon", "elbo"} if stage == "finetune" else {"elbo"} if decoder == "chamfer" else set()
+            if metric in gone:
+                there = ", ".join(name for name in METRICS if name not in gone)
+                raise InputError(
+                    f"{path}: sweep.metric: {metric!r}, which stage {stage!r} with decoder {decoder!r} does not have; it has: {there}"
+                )
 
 
 def _flat(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -120,8 +176,12 @@ def _distribution(where: str, dotted: str, wanted: Any, base: TrainConfig) -> Ba
     try:
         chosen = Range.model_validate(wanted)
     except ValidationError as error:
-        first = error.errors()[0]
-        raise InputError(f"{where}.{'.'.join(map(str, first['loc']))}: {first['msg']}, got {first['input']!r}") from error
+        first = max(error.errors(), key=lambda fault: fault["type"] == "extra_forbidden")
+        place = ".".join(map(str, first["loc"]))
+        if first["type"] in ("extra_forbidden", "missing"):
+            what = "unknown" if first["type"] == "extra_forbidden" else "missing"
+            raise InputError(f"{where}.{place}: {what}; a range is {{low = .., high = ..}} or has log = true, too") from error
+        raise InputError(f"{where}.{place}: {first['msg']}, got {first['input']!r}") from error
     if chosen.low >= chosen.high:
         raise InputError(f"{where}: low has to be below high, got low {chosen.low:g} and high {chosen.high:g}")
     if chosen.log and chosen.low <= 0:
