@@ -108,7 +108,7 @@ class Outcome:
             self.state = RunState.INTERRUPTED
             if isinstance(error, CollapseStop):
                 self.collapsed, message = True, f"stopped by {error}"
-            print(f"\nstopped at step {step:,} ({error or type(error).__name__}); go on with\n"
+            print(f"\nstopped at step {step:,} ({error or 'Ctrl-C'}); go on with\n"
                   f"  python -m backend train --resume_from_checkpoint {recorder.layout.root}", flush=True)  # fmt: skip
             if self.collapsed:
                 print(

@@ -10,7 +10,7 @@ from backend.lit import SeqSetVAEModule, lr_factor
 from backend.on_collapse import OnCollapse
 from backend.plan import Plan
 from backend.resume import align
-from backend.stopping import CollapseStop, NotSavedError, StopRequested, StopSignals
+from backend.stopping import CollapseStop, NotSavedError, StopRequested, StopSignals, reason
 from shared.config import TrainConfig
 
 EvaluateWhole = Callable[[SeqSetVAEModule], dict[str, float | None]]
@@ -94,8 +94,10 @@ class Saving(L.Callback):
         step = self._settled_step = trainer.global_step
         if trainer.strategy.reduce_boolean_decision(self.signals.requested is not None, all=False):
             saved = self.writer.save(trainer, "interrupted")
-            reason = self.signals.requested.name if self.signals.requested else "asked for by another process"
-            raise StopRequested(reason) if saved else NotSavedError(f"stopped at step {step:,} by {reason}, unsaved")
+            why = (
+                reason(self.signals.requested) if self.signals.requested else "asked to stop through another process of the run"
+            )
+            raise StopRequested(why) if saved else NotSavedError(f"stopped at step {step:,} ({why}), unsaved")
         self._answer_collapse(trainer)
         if step > self._saved_step and step % self.config.trainer.checkpoint_every_n_steps == 0:
             self._saved_step = step

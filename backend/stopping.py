@@ -24,6 +24,11 @@ def asked_by(number: int | None) -> str:
     return "Ctrl-C" if number == signal.SIGINT else "Asked to stop"
 
 
+def reason(number: int | None) -> str:
+    """The same as the reason for which a run stopped."""
+    return "Ctrl-C" if number == signal.SIGINT else "asked to stop"
+
+
 class StopSignals:
     """Remembers that a signal came. Lightning sets its own handlers, so `install` is called again once it has."""
 
@@ -38,7 +43,7 @@ class StopSignals:
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         if self.requested is not None:
-            raise StopRequested(f"{signal.Signals(number).name}, the second one")
+            raise StopRequested(f"{reason(number)} a second time")
         self.requested = signal.Signals(number)
         print(f"\n{asked_by(self.requested)}: finishing this step and saving; once more to stop at once.", flush=True)
 

@@ -91,12 +91,7 @@ def read_space(path: Path) -> Space:
     _check_base(path, base)
     groups = group_of_option()
     given = {name: table.pop(name) for name in list(table) if name not in Settings.model_fields}
-    try:
-        settings = Settings.model_validate(table)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, ("sweep", *first["loc"])))
-        raise InputError(f"{path}: {where}: {first['msg']}, got {first['input']!r}") from error
+    settings = _settings(path, table)
     options: dict[str, BaseDistribution] = {}
     for name, wanted in _flat(given).items():
         group, dot, option = name.rpartition(".")
@@ -121,6 +116,15 @@ def read_space(path: Path) -> Space:
     return Space(
         name, base, settings.metric, settings.direction or METRICS[settings.metric], settings.trials, settings.pruner, options
     )
+
+
+def _settings(path: Path, table: dict[str, Any]) -> Settings:
+    try:
+        return Settings.model_validate(table)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, ("sweep", *first["loc"])))
+        raise InputError(f"{path}: {where}: {first['msg']}, got {first['input']!r}") from error
 
 
 def _check_base(path: Path, base: TrainConfig) -> None:

@@ -117,7 +117,7 @@ def test_an_interrupted_run_that_cannot_be_saved_says_so(stays, tmp_path, monkey
     signalled(monkeypatch, StepSeed, "on_train_batch_start", 9, signal.SIGINT)
     assert attempt(stays, tmp_path) == 1
     said = capsys.readouterr().err
-    assert "error: stopped at step 5 by SIGINT, unsaved" in said and "from what was saved last" in said
+    assert "error: stopped at step 5 (Ctrl-C), unsaved" in said and "from what was saved last" in said
     assert info(newest(tmp_path)).state == "failed"
 
 

@@ -79,7 +79,8 @@ def test_interrupted_and_resumed(stays, undisturbed, tmp_path, monkeypatch, caps
     run = newest(tmp_path)
     assert info(run).state == "interrupted"
     assert [row["step"] for row in metrics(run)] == list(range(1, step + 1))
-    assert f"--resume_from_checkpoint {run.root}" in capsys.readouterr().out
+    said, who = capsys.readouterr().out, "Ctrl-C" if number == signal.SIGINT else "asked to stop"
+    assert f"stopped at step {step} ({who}); go on with\n" in said and f"--resume_from_checkpoint {run.root}" in said
     (kept,) = run.checkpoints.glob("interrupted_*.ckpt")
     assert load_checkpoint(kept)["global_step"] == step
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
