@@ -1,6 +1,7 @@
 """What happens around a training step of our own runs: the noise, the log line, the heartbeat, early stopping."""
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import lightning as L
@@ -37,6 +38,7 @@ class StepLog(L.Callback):
         self.recorder = recorder
         self.batches_per_epoch = batches_per_epoch
         self._parts: list[torch.Tensor] = []
+        self._shares: list[tuple[float, float]] = []
         self._stays = self._steps = 0
         self._started = self._began = 0.0
         self._lr = 0.0
@@ -61,6 +63,7 @@ class StepLog(L.Callback):
     ) -> None:
         """Gather the batch; when the optimizer has stepped, write the step's line."""
         self._parts.append(outputs["parts"])
+        self._shares.append((batch.share_of_sets, batch.share_of_labels))
         self._stays += batch.whole.stays if batch.whole is not None else batch.stays
         if trainer.global_step > self.recorder.beat.step:
             self._commit(trainer, pl_module, batch_idx + 1)
@@ -74,7 +77,7 @@ class StepLog(L.Callback):
         for name in STEP_SCALARS:
             if name not in module.scalars:
                 put(name, None)
-        self.recorder.put_all(module.scalars, torch.stack(self._parts).mean(dim=0))
+        self.recorder.put_all(module.scalars, mean_over_batches(module.scalars, self._parts, self._shares))
         put("beta", self._beta)
         put("lr", self._lr)
         put("grad_norm", module.grad_norm)
@@ -85,7 +88,7 @@ class StepLog(L.Callback):
         put("stays", self._stays)
         self.recorder.commit(step)
         self._beat(step, batches, taken, self._stays)
-        self._parts, self._stays = [], 0
+        self._parts, self._shares, self._stays = [], [], 0
         self._started, self.recorder.paused_s = time.perf_counter(), 0.0
 
     def _beat(self, step: int, batches: int, taken: float, stays: int) -> None:
@@ -112,6 +115,28 @@ class StepLog(L.Callback):
         self.recorder.evaluation("validation", trainer.global_step, pl_module.validation)
         self._started, self.recorder.paused_s = time.perf_counter(), 0.0
         self.recorder.beat.phase = "training"
+
+
+def mean_over_batches(
+    names: Sequence[str], parts: Sequence[torch.Tensor], shares: Sequence[tuple[float, float]]
+) -> torch.Tensor:
+    """Values [N] of a step out of those of its batches, each [N], as if these had been one batch.
+
+    A batch counts for its shares of sets and of labelled stays, which are 1 with a fixed number of stays. The shares are numbers of
+    the host: nothing is copied to a device.
+    """
+    if all(share == (1.0, 1.0) for share in shares):
+        return torch.stack(list(parts)).mean(dim=0)
+    by_sets, by_labels = (
+        torch.stack([own * share for own, share in zip(parts, kind, strict=True)]).sum(dim=0) / (sum(kind) or 1.0)
+        for kind in zip(*shares, strict=True)
+    )
+    if "prediction" in names:
+        at = {name: names.index(name) for name in ("loss", "prediction", "weight_prediction")}
+        difference = by_labels[at["prediction"]] - by_sets[at["prediction"]]
+        by_sets[at["loss"]] += parts[0][at["weight_prediction"]] * difference
+        by_sets[at["prediction"]] += difference
+    return by_sets
 
 
 class Patience(L.Callback):

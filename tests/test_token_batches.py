@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from backend.batches import StayDataset, loader
 from backend.build import build_module
+from backend.callbacks import mean_over_batches
+from backend.lit import SeqSetVAEModule
 from backend.plan import Plan, Position
 from backend.rehearsal import first_batches
 from backend.token_batches import Packing, TokenSampler, WeightedStays, events_of, packing_of, stream
@@ -111,6 +113,45 @@ def gradient(module, batches):
         loss, *_ = module.objective(batch, module.net.encode(batch, sample=False))
         (loss / len(batches)).backward()
     return {name: p.grad.clone() for name, p in module.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("options", [{}, {"loss_weighting": "dynamic"}, {"stage": "finetune"}, {"stage": "pretrain"}])
+def test_accumulated_batches_are_logged_as_the_one_batch_that_they_are(options):
+    data = cohort(stays=40, seed=2)
+    config = build_config({**TINY, **DETERMINISTIC, **options})
+    module = build_module(config, data, 1).eval()
+    dataset, sampler = stream(StayDataset(data, "train", config.data), config, 1)
+    batches = [dataset[rows] for rows in islice(sampler, 4)]
+    *parts, whole = (values(module, own) for own in [*batches, dataset.stays[torch.cat([b.row for b in batches]).tolist()]])
+    shares = [(own.share_of_sets, own.share_of_labels) for own in batches]
+    torch.testing.assert_close(mean_over_batches(module.scalars, parts, shares), whole, rtol=2e-5, atol=1e-5)
+    assert (torch.stack(parts).mean(dim=0) - whole)[0].abs() > 1e-3, "an unweighted mean is another"
+
+
+def test_the_log_of_a_step_weighs_its_batches(stays, tmp_path, monkeypatch):
+    seen, original = [], SeqSetVAEModule.training_step
+
+    def training_step(self, batch, index):
+        found = original(self, batch, index)
+        seen.append((float(found["parts"][self.scalars.index("recon")]), batch.sets))
+        return found
+
+    monkeypatch.setattr(SeqSetVAEModule, "training_step", training_step)
+    (row,) = metrics(start(stays, tmp_path, batch_events=2500, gradient_accumulation_steps=3, max_steps=1))
+    recon, sets = zip(*seen, strict=True)
+    assert len(seen) == 3 and len(set(sets)) > 1
+    assert row["recon"] == pytest.approx(np.average(recon, weights=sets), rel=1e-5)
+
+
+def test_a_step_without_a_label_has_a_prediction_loss_of_zero():
+    names = ("loss", "recon", "prediction", "weight_prediction")
+    parts = [torch.tensor([2.0, 2.0, 0.0, 1.0]), torch.tensor([4.0, 4.0, 0.0, 1.0])]
+    assert mean_over_batches(names, parts, [(1.5, 0.0), (0.5, 0.0)]).tolist() == [2.5, 2.5, 0.0, 1.0]
+
+
+def values(module, batch):
+    with torch.no_grad():
+        return module.objective(batch, module.net.encode(batch, sample=False))[1]
 
 
 def assert_close(ours, theirs, rtol=1e-5):
