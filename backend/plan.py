@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from backend.batches import StayDataset
-from backend.token_batches import packing_of
+from backend.token_batches import packing_of, world_of
 from shared.config import TrainConfig
 
 LEAST_VALIDATION_STAYS = 256
@@ -68,7 +68,7 @@ class Plan:
         """Work out the counts of a run, or of the rest of it from `start`."""
         start = start or Position()
         accumulation = config.optim.gradient_accumulation_steps
-        world = config.trainer.devices * config.trainer.num_nodes
+        world = world_of(config)
         size = config.data.batch_size * world
         packing, stays = packing_of(train_set, config), len(train_set)
         per_epoch = max(-(-stays // size), 1) if packing is None else packing.batches // world

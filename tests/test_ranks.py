@@ -120,6 +120,29 @@ def test_two_processes_train_as_one_remedies_included(one: RunLayout, two: RunLa
     assert any(e["data"]["action"] == "cut" for e in events(two, "remedy")), "the remedy has to act, or nothing is tested"
 
 
+JOINED = """
+import backend.plan, backend.token_batches as batches, backend.train
+def stream(dataset, config, epochs, rank=0):
+    packing = batches.packing_of(dataset, config)
+    class Joined(batches.PartSampler):
+        def __iter__(self):
+            return (sum(parts, []) for parts in super().__iter__())
+    return batches.WeightedStays(dataset, packing.batches // 2), Joined(packing, epochs, 2)
+backend.plan.world_of = batches.world_of = lambda config: 2
+backend.train.stream = stream
+"""
+"""One process that is fed what two are: their two batches as one."""
+
+
+@pytest.mark.slow
+def test_batches_of_events_train_as_one_process_on_the_same(stays: Path, tmp_path: Path) -> None:
+    options = {"batch_events": 1500, "max_epochs": 2}
+    two = train(words(stays, tmp_path / "two", 2, **options))
+    one = train(words(stays, tmp_path / "one", 1, **options), JOINED)
+    assert len({row["stays"] for row in metrics(two)}) > 2, "batches of different weights, or nothing is tested"
+    assert_as_one(two, one)
+
+
 def at_batch(number: int, act: str) -> str:
     """Code that does something in the training step of a batch; `rank` is known."""
     return f"""
