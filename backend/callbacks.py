@@ -26,9 +26,12 @@ class StepSeed(L.Callback):
         state = np.random.SeedSequence([self.seed, 0, batch_idx]).generate_state(1, np.uint64)
         torch.manual_seed(int(state[0]))
 
-    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_validation_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
         """The same draws at every validation."""
-        torch.manual_seed(self.seed)
+        assert isinstance(pl_module, SeqSetVAEModule)
+        pl_module.part.draw(self.seed, batch_idx)
 
 
 class StepLog(L.Callback):

@@ -16,7 +16,9 @@ from backend.any_probe import evaluating
 from backend.batches import StayDataset, fixed_batches
 from backend.datasource import open_data
 from backend.lit import SeqSetVAEModule
+from backend.ranks import Rank
 from backend.store import PreparedDataset
+from backend.validation import Part
 from shared.config import TrainConfig
 from shared.configuring import build_config
 from shared.dataset import SPLITS
@@ -35,12 +37,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=run)
 
 
-def evaluate_split(module: SeqSetVAEModule, dataset: StayDataset, batch_size: int) -> dict[str, float | None]:
-    """Scores of every stay of a split; AUROC and AUPRC are None where only one class is known."""
+def evaluate_split(
+    module: SeqSetVAEModule, dataset: StayDataset, batch_size: int, rank: Rank | None = None
+) -> dict[str, float | None]:
+    """Scores of every stay of a split; AUROC and AUPRC are None where only one class is known.
+
+    Several processes share the batches: all have to call this, and all have the scores.
+    """
     batches = fixed_batches(dataset.rows, batch_size)
+    rank = rank or Rank()
+    module.part = Part(rank.number, rank.world, len(batches))
+    own = module.part.of(batches)
     with evaluating(module):
-        torch.manual_seed(0)
-        for i, rows in enumerate(track(batches, f"{dataset.split} split", transient=True, disable=len(batches) < 20)):
+        for i, rows in enumerate(track(own, f"{dataset.split} split", transient=True, disable=len(own) < 20 or not rank.first)):
+            module.part.draw(0, i)
             module.validation_step(dataset[rows].to(module.device), i)
         module.close_validation()
     return module.validation

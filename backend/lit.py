@@ -8,12 +8,12 @@ import lightning as L
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
-from torchmetrics import Metric
-from torchmetrics.classification import BinaryAccuracy, BinaryAUROC, BinaryAveragePrecision
+from torchmetrics.functional.classification import binary_accuracy, binary_auroc, binary_average_precision
 
 from backend.batches import Batch
 from backend.loss import Gaussian, beta_at, clamp_free_bits, outcome_loss
 from backend.model import Encoded, SeqSetVAE
+from backend.validation import Part, Scored
 from backend.whole import draw_apart
 from shared.config import OptimConfig, TrainConfig
 
@@ -21,6 +21,11 @@ LARGEST_LOG_VARIANCE = 3.0
 """Learned weights stay between exp(-3) and exp(3): unbounded, a term near 0 takes all of the weight."""
 STEP_SCALARS = ("loss", "recon", "kl", "kl_loss", "prediction", "elbo", "weight_recon", "weight_prediction")
 TERMS = ("recon", "kl", "kl_loss", "prediction")
+MEASURES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "auroc": binary_auroc,
+    "auprc": binary_average_precision,
+    "accuracy": binary_accuracy,
+}
 
 
 class SeqSetVAEModule(L.LightningModule):
@@ -54,10 +59,9 @@ class SeqSetVAEModule(L.LightningModule):
         self.validation: dict[str, float | None] = {}
         self.trained_steps = 0
         """Of a module from a checkpoint, evaluated without a trainer: beta depends on it."""
-        # every rank validates all of it: there is nothing to gather
-        self._auroc, self._auprc = BinaryAUROC(sync_on_compute=False), BinaryAveragePrecision(sync_on_compute=False)
-        self._accuracy = BinaryAccuracy(sync_on_compute=False)
-        self._sums: list[Tensor] = []
+        self.part = Part()
+        """The batches of a validation that are evaluated here; set by who begins one."""
+        self._scored: dict[int, Scored] = {}
         self._beta: float | None = None
         self.free_bits = config.loss.free_bits
         freeze(self)
@@ -175,22 +179,19 @@ class SeqSetVAEModule(L.LightningModule):
         loss, parts, _ = self.objective(batch, encoded)
         return {"loss": loss, "parts": parts}
 
-    def _meters(self) -> dict[str, Metric]:
-        return {"auroc": self._auroc, "auprc": self._auprc, "accuracy": self._accuracy}
-
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Bound on sampled latents (so that it is a bound), outcome on their means (so that it is the best guess)."""
         _, parts, _ = self.objective(batch, self.net.encode(batch, sample=True))
         named = dict(zip(self.scalars, parts, strict=True))
-        known = ~batch.label.isnan()
-        if self.uses_classifier and known.any():
+        known, score, label = ~batch.label.isnan(), parts.new_zeros(0), batch.row.new_zeros(0)
+        if self.uses_classifier and (self.part.world > 1 or known.any()):  # several processes make the same steps
             logit = self.net.classify(self.net.states(self.net.encode(batch, sample=False).z, batch), batch)
             named["prediction"] = outcome_loss(logit, batch.label, self.config.loss, self.positive_weight)
-            for meter in self._meters().values():
-                meter.update(logit[known].float().sigmoid(), batch.label[known].long())
+            score, label = logit[known].float().sigmoid(), batch.label[known].long()
         sizes = parts.new_tensor([batch.sets, batch.stays, known.sum(), batch.label[known].sum()])
         sums = [named[name] * sizes[2 if name == "prediction" else 0] for name in TERMS if name in named]
-        self._sums.append(torch.cat([torch.stack(sums), sizes]))
+        if self.part.counts(batch_idx):
+            self._scored[self.part.number(batch_idx)] = Scored(torch.cat([torch.stack(sums), sizes]), score, label)
 
     def on_validation_epoch_end(self) -> None:
         """Close the validation."""
@@ -201,14 +202,14 @@ class SeqSetVAEModule(L.LightningModule):
 
         None is what does not exist: AUROC and AUPRC with one class, terms of another stage, a prediction without a label.
         """
-        *sums, sets, stays, known, positive = torch.stack(self._sums).sum(0).tolist()
-        self._sums.clear()
+        rows, self._scored = self.part.gathered(self._scored), {}
+        *sums, sets, stays, known, positive = torch.stack([row.sums for row in rows]).sum(0).tolist()
         scores: dict[str, float | None] = {}
         if self.uses_classifier:
-            both = 0 < positive < known
-            for name, meter in self._meters().items():
-                scores[name] = float(meter.compute()) if (both if name != "accuracy" else known) else None
-                meter.reset()
+            score, label = torch.cat([row.score for row in rows]), torch.cat([row.label for row in rows])
+            for name, measure in MEASURES.items():
+                there = known if name == "accuracy" else 0 < positive < known
+                scores[name] = float(measure(score, label)) if there else None
         self.validation = {
             **scores,
             **self._means(dict(zip([name for name in TERMS if name in self.scalars], sums, strict=True)), sets, known),

@@ -134,6 +134,7 @@ class Saving(L.Callback):
         recorder.beat.phase = "validating"
         known = [row for row in recorder.evaluations("validation") if row.get("full") and row["step"] == step]
         scores = {k: known[0].get(k) for k in ("auroc", "auprc", "accuracy", "elbo", "loss")} if known else None
+        scores = trainer.strategy.broadcast(scores)  # all evaluate, or none
         if scores is None:
             scores = self.evaluate_whole(pl_module)
             recorder.evaluation("validation", step, {**scores, "full": True})

@@ -39,6 +39,7 @@ from backend.resume import Resume, open_resume
 from backend.saving import Saving
 from backend.stopping import stop_signals
 from backend.token_batches import stream
+from backend.validation import Part
 from shared.collapse import COLLAPSES
 from shared.config import TrainConfig
 from shared.errors import InputError
@@ -179,7 +180,7 @@ def fit(job: Job) -> None:
         Companions(job.rank, recorder.layout, lambda failed: recorder.abandon(str(failed))) as others,
     ):
         writer = CheckpointWriter(job.recorder, plan.epoch_at)
-        whole = partial(evaluate_split, dataset=job.valid_set, batch_size=plan.eval_batch_size)
+        whole = partial(evaluate_split, dataset=job.valid_set, batch_size=plan.eval_batch_size, rank=job.rank)
         acting = callbacks(job)
         monitor = next((c for c in acting if isinstance(c, PosteriorMetricsMonitor)), None)
         saving = Saving(
@@ -198,12 +199,16 @@ def fit(job: Job) -> None:
 
 
 def loaders(job: Job) -> tuple[torch.utils.data.DataLoader, torch.utils.data.DataLoader]:
-    """The rest of the stream of training batches, and the fixed part of the validation split."""
+    """The rest of the stream of training batches, and this process's share of the fixed part of the validation split."""
     config, plan = job.config, job.plan
     train_set, sampler = stream(job.train_set, config, plan.epochs, job.rank.number)
     sampler.first_batch = plan.start_batch
-    part = fixed_batches(validation_rows(job.valid_set, config), plan.eval_batch_size)
-    return loader(train_set, sampler, plan.workers, plan.pin_memory), loader(job.valid_set, part, 0, plan.pin_memory)
+    batches = fixed_batches(validation_rows(job.valid_set, config), plan.eval_batch_size)
+    part = job.module.part = Part(job.rank.number, job.rank.world, len(batches))
+    return (
+        loader(train_set, sampler, plan.workers, plan.pin_memory),
+        loader(job.valid_set, part.of(batches), 0, plan.pin_memory),
+    )
 
 
 def callbacks(job: Job) -> list[L.Callback]:

@@ -13,14 +13,16 @@ import pytest
 import torch
 
 from backend.batches import StayDataset
+from backend.preparing import build
 from backend.ranks import join
 from backend.sharing import SharedStays
+from backend.simulate import Simulation
 from shared.config import DataConfig
 from shared.configuring import build_config
 from shared.errors import InputError
 from shared.layout import RunLayout
 from tests.cohort import cohort
-from tests.tiny_runs import TINY, evaluations, events, go_on, info, metrics, newest, prepare_cohort
+from tests.tiny_runs import TINY, evaluations, events, go_on, info, metrics, newest
 
 ROOT = Path(__file__).parents[1]
 SMALLEST = 0.05
@@ -94,8 +96,13 @@ def assert_as_one(run: RunLayout, one: RunLayout, least: float = 1e-5) -> None:
 
 @pytest.fixture(scope="module")
 def stays(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """43 stays to train on: the last batch of an epoch holds one, and the second of two processes has none of its own."""
-    return prepare_cohort(tmp_path_factory.mktemp("data") / "stays", patients=61)
+    """43 stays to train on: the last batch of an epoch holds one, and the second of two processes has none of its own.
+
+    70 to validate with are three batches, and the second process has but one of them.
+    """
+    folder = tmp_path_factory.mktemp("data") / "stays"
+    build(Simulation(120, 0), folder, seed=0, valid=70 / 120, test=7 / 120)
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +118,7 @@ def two(stays: Path, tmp_path_factory: pytest.TempPathFactory) -> RunLayout:
 @pytest.mark.slow
 def test_two_processes_train_as_one_remedies_included(one: RunLayout, two: RunLayout) -> None:
     assert len(metrics(two)) == 12
+    assert {row["stays"] for row in evaluations(two, "validation")} == {70}, "each stay once"
     assert_as_one(two, one)
     assert len(list(two.root.parent.iterdir())) == 1, "one run folder"
     assert info(two).device.startswith("2 processes")
@@ -143,17 +151,17 @@ def test_batches_of_events_train_as_one_process_on_the_same(stays: Path, tmp_pat
     assert_as_one(two, one)
 
 
-def at_batch(number: int, act: str) -> str:
-    """Code that does something in the training step of a batch; `rank` is known."""
+def at_batch(number: int, act: str, kind: str = "training") -> str:
+    """Code that does something in the training or validation step of a batch; `rank` is known."""
     return f"""
 import os, signal
 from backend.lit import SeqSetVAEModule as Module
-def step(self, batch, index, was=Module.training_step):
+def step(self, batch, index, was=Module.{kind}_step):
     rank = self.global_rank
     if index == {number}:
         {act}
     return was(self, batch, index)
-Module.training_step = step
+Module.{kind}_step = step
 """
 
 
@@ -182,17 +190,20 @@ def test_interrupted_and_resumed_with_another_number(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("act", "said"),
+    ("kind", "act", "said"),
     [
-        ("if rank == 1: raise ValueError('a bad stay')", r"rank 1: ValueError: a bad stay \(process \d+ on .*\)"),
-        ("if rank == 1: os.kill(os.getpid(), signal.SIGKILL)", r"rank 1: process \d+ was ended by SIGKILL"),
-        ("if rank == 0: raise ValueError('a bad stay')", "ValueError: a bad stay"),
+        ("training", "if rank == 1: raise ValueError('a bad stay')", r"rank 1: ValueError: a bad stay \(process \d+ on .*\)"),
+        ("training", "if rank == 1: os.kill(os.getpid(), signal.SIGKILL)", r"rank 1: process \d+ was ended by SIGKILL"),
+        ("training", "if rank == 0: raise ValueError('a bad stay')", "ValueError: a bad stay"),
+        ("validation", "if rank == 1: raise ValueError('a bad stay')", r"rank 1: ValueError: a bad stay \(process \d+ on .*\)"),
     ],
-    ids=["second raises", "second is killed", "first raises"],
+    ids=["second raises", "second is killed", "first raises", "second raises while validating"],
 )
-def test_one_that_dies_ends_the_run_as_failed(stays: Path, tmp_path: Path, act: str, said: str) -> None:
+def test_one_that_dies_ends_the_run_as_failed(stays: Path, tmp_path: Path, kind: str, act: str, said: str) -> None:
     started = time.monotonic()
-    child = process(words(stays, tmp_path / "runs", 2), at_batch(5, act), start_new_session=True)
+    child = process(
+        words(stays, tmp_path / "runs", 2), at_batch(5 if kind == "training" else 1, act, kind), start_new_session=True
+    )
     heard, _ = child.communicate(timeout=120)
     assert child.returncode == 1, heard[-3000:]
     run = newest(tmp_path / "runs")
