@@ -1,0 +1,1 @@
+"""Published models for irregularly sampled stays, written plainly: what `baselines` sets beside ours."""
