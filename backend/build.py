@@ -13,8 +13,9 @@ from backend.batches import StayDataset
 from backend.checkpoints import AtomicCheckpointIO, load_checkpoint
 from backend.layers import AttentionPool, CausalBlock, FeedForward, FullSetBlock, InducedSetBlock
 from backend.lit import SeqSetVAEModule
-from backend.ranks import strategy_of
 from backend.store import PreparedDataset
+from backend.strategies import strategy_of
+from backend.token_batches import world_of
 from shared.config import TrainConfig
 from shared.configuring import build_config
 from shared.errors import InputError
@@ -121,7 +122,7 @@ def precision_of(config: TrainConfig, accelerator: str) -> str:
     """Lightning's name of the precision.
 
     Raises:
-        InputError: half precision on a CPU, where it is slower and 16-mixed does not train.
+        InputError: half precision on a CPU, where it is slower and 16-mixed does not train; 16-mixed with FSDP.
     """
     wanted = config.trainer.precision
     if accelerator == "cpu":
@@ -129,7 +130,9 @@ def precision_of(config: TrainConfig, accelerator: str) -> str:
             raise InputError(f"trainer.precision: {wanted!r} needs a GPU and this run is on the CPU; use --precision 32")
         return "32-true"
     if wanted == "auto":
-        return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
+        wanted = "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
+    if wanted == "16-mixed" and config.trainer.strategy == "fsdp" and world_of(config) > 1:
+        raise InputError("trainer.precision: FSDP does not train in 16-mixed; use --precision bf16-mixed or 32")
     return "32-true" if wanted == "32" else wanted
 
 

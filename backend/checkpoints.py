@@ -17,6 +17,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from backend.earlier import of_earlier
 from backend.recorder import RunRecorder
+from backend.shards import is_sharded
 from shared.errors import InputError
 from shared.reader import read_record
 from shared.schema import CheckpointSidecar
@@ -102,8 +103,11 @@ class CheckpointWriter:
         write_record(path.with_suffix(".json"), sidecar, durable=True)
 
     def save_alone(self, trainer: L.Trainer) -> None:
-        """Write an error checkpoint of the first process, when others may be gone: nothing waits for them."""
-        if not self.recorder.writes:
+        """Write an error checkpoint of the first process, when others may be gone: nothing waits for them.
+
+        With FSDP there is none: each of the others has a part of the weights.
+        """
+        if not self.recorder.writes or is_sharded(trainer.lightning_module):
             return
         path = self.folder / f"error_step-{trainer.global_step:09d}.ckpt"
         checkpoint = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from backend.batches import Batch, Bucket
 from backend.layers import FeedForward, FullSetBlock, in_full_precision
 from backend.loss import gaussian_nll
+from backend.shards import full
 from shared.config import LossConfig, ModelConfig
 
 MIN_VARIANCE = 0.01
@@ -116,7 +117,7 @@ class ChamferDecoder(nn.Module):
     def loss(self, state_SW: Tensor, batch: Batch, embedding_VD: Tensor) -> Tensor:
         """Weighted Chamfer distance of each set, [S]: direction (1 - cosine), magnitude (absolute), full (squared)."""
         point, size = self._points(state_SW, batch)
-        target = F.normalize(embedding_VD.detach().float(), dim=-1)[batch.variable]
+        target = F.normalize(full(embedding_VD.detach()).float(), dim=-1)[batch.variable]
         parts = (batch.by_bucket(x) for x in (point, size, target, batch.value))
         per_set = [self._chamfer(*pieces) for pieces in zip(batch.buckets, *parts, strict=True)]
         return torch.zeros_like(state_SW[:, 0], dtype=torch.float32).index_copy(0, batch.set_order, torch.cat(per_set))
@@ -138,7 +139,7 @@ class ChamferDecoder(nn.Module):
     def reconstruct(self, state_SW: Tensor, batch: Batch, embedding_VD: Tensor) -> Reconstruction:
         """The magnitude of the point whose direction is nearest to each observed event's variable."""
         point, size = self._points(state_SW, batch)
-        target = F.normalize(embedding_VD.float(), dim=-1)[batch.variable]
+        target = F.normalize(full(embedding_VD.detach()).float(), dim=-1)[batch.variable]
         means = []
         parts = (batch.by_bucket(x) for x in (point, size, target))
         for bucket, points, sizes, targets in zip(batch.buckets, *parts, strict=True):

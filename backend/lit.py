@@ -13,6 +13,7 @@ from torchmetrics.functional.classification import binary_accuracy, binary_auroc
 from backend.batches import Batch
 from backend.loss import Gaussian, beta_at, clamp_free_bits, outcome_loss
 from backend.model import Encoded, SeqSetVAE
+from backend.shards import full, shard
 from backend.validation import Part, Scored
 from backend.whole import draw_apart
 from shared.config import OptimConfig, TrainConfig
@@ -148,7 +149,7 @@ class SeqSetVAEModule(L.LightningModule):
         fixed = zero + self.config.loss.recon_weight, zero + self.config.loss.prediction_weight
         if self.log_variance is None:
             return *fixed, zero
-        s = self.log_variance.clamp(-LARGEST_LOG_VARIANCE, LARGEST_LOG_VARIANCE)
+        s = full(self.log_variance).clamp(-LARGEST_LOG_VARIANCE, LARGEST_LOG_VARIANCE)
         recon, prediction = s[0] * self.uses_decoder, s[1] * self.uses_classifier
         return fixed[0] * (-recon).exp(), fixed[1] * (-prediction).exp(), 0.5 * (recon + prediction)
 
@@ -234,6 +235,11 @@ class SeqSetVAEModule(L.LightningModule):
             means["elbo"] = -(recon + raw)
         return means | {"loss": sum(loss) + penalty if loss else None}
 
+    def configure_model(self) -> None:
+        """In shards, where the strategy is FSDP."""
+        if self.device_mesh is not None:
+            shard(self, self.device_mesh["data_parallel"])
+
     def on_train_start(self) -> None:
         """Frozen features of fine-tuning come from a network in eval mode, without dropout."""
         if self.config.trainer.stage == "finetune":
@@ -246,7 +252,7 @@ class SeqSetVAEModule(L.LightningModule):
         """Clip, and keep the norm that clipping computed anyway."""
         limit = self.config.optim.gradient_clip_val or math.inf
         owned = [p for group in optimizer.param_groups for p in group["params"]]
-        self.grad_norm = nn.utils.clip_grad_norm_(owned, limit)
+        self.grad_norm = full(nn.utils.clip_grad_norm_(owned, limit))
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AdamW; weight decay on matrices only; linear warm-up, then constant or cosine to 1 %."""

@@ -234,7 +234,7 @@ class SeqSetVAE(nn.Module):
 
     def reconstruction_loss(self, z_SD: Tensor, state_SW: Tensor, batch: Batch) -> Tensor:
         """Loss of every set, [S]: nats for the likelihood decoder."""
-        return self.decoder.loss(self.decoder_state(z_SD, state_SW), batch, self.encoder.embed.table)
+        return self.decoder.loss(self.decoder_state(z_SD, state_SW), batch, self.encoder.embed.table.detach())
 
     def classify(self, state_SW: Tensor, batch: Batch) -> Tensor:
         """Outcome logits [P]."""

@@ -14,11 +14,12 @@ from backend.latents import LatentRows, Layout, latent_rows
 from backend.monitor_ranks import AcrossRanks
 from backend.observe import number
 from backend.recorder import RunRecorder
+from backend.shards import is_sharded
 from backend.snapshots import ProbeResult
 from backend.stopping import StopRequested
 from backend.taps import Tap, likely_heads
 from backend.trainer_facts import host_of, logged_scalars
-from backend.watching import Cadence, Watch
+from backend.watching import Cadence, Watch, passed
 from shared.collapse import Sensitivity, Verdict
 
 PRESETS = {"standard": (200, 2000, 50), "fast": (100, 1000, 50)}
@@ -136,6 +137,9 @@ class PosteriorMetricsMonitor(L.Callback):
         if self.recorder is None and self.log_dir is None:
             raise ValueError("PosteriorMetricsMonitor needs log_dir, the run directory to write")
         self._step = trainer.global_step
+        probe = partial(self.probe, pl_module) if self.probe is not None else None
+        if self.on_all_ranks and is_sharded(pl_module):
+            self._ranks.take_part = probe
         if not trainer.is_global_zero:
             return
         if isinstance(self.probe, VAEProbe):
@@ -149,7 +153,7 @@ class PosteriorMetricsMonitor(L.Callback):
             self.recorder = self._run.recorder
         self._watch = Watch(
             self.recorder, self.cadence, pictures=self.log_dir if self._run is None else None,
-            probe=partial(self.probe, pl_module) if self.probe is not None else None,
+            probe=self._ranks.leading(trainer, probe) if probe is not None else None,
             beta=partial(self._beta, pl_module), on_alarm=self.on_alarm,
         )  # fmt: skip
         self._watch.step = trainer.global_step
@@ -187,8 +191,8 @@ class PosteriorMetricsMonitor(L.Callback):
             self._look(trainer, pl_module, outputs, batch_idx, watch)
         elif whole is not None:
             self._ranks.merged()
-        if whole is not None:
-            self._ranks.tell(trainer, before, step, self.cadence.update_frequency, watch)
+        if whole is not None and passed(before, step, self.cadence.update_frequency):
+            self._ranks.tell(trainer, watch)
 
     def _look(self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch_idx: int, watch: Watch) -> None:
         if self._run is not None:
@@ -225,6 +229,8 @@ class PosteriorMetricsMonitor(L.Callback):
         """Evaluate once more, so that also a run of few steps ends with a verdict."""
         if self._watch is not None:
             self._watch.finish()
+        if self._ranks.take_part is not None:
+            self._ranks.tell(trainer, self._watch)
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Close a run that this callback opened."""

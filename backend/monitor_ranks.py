@@ -1,5 +1,6 @@
 """What the monitors of several ranks do together: each step's moments are merged, and evaluations are told to all."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import reduce
 from typing import Any
@@ -11,7 +12,8 @@ from torch import Tensor
 
 from backend.latents import LatentRows
 from backend.posterior import Moments, Step, scalars
-from backend.watching import Watch, passed
+from backend.snapshots import ProbeResult
+from backend.watching import Watch
 from backend.whole import Whole
 from shared.collapse import Verdict
 
@@ -31,6 +33,8 @@ class AcrossRanks:
 
     def __init__(self) -> None:
         self.news = News()
+        self.take_part: Callable[[], Any] | None = None
+        """The probe, where a forward pass takes all ranks: the others make it with the watching one."""
         self.figures: Tensor | None = None
         """`SCALARS` of the newest step over all ranks, on the device."""
         self._step = Step()
@@ -59,11 +63,22 @@ class AcrossRanks:
         self.figures = scalars(moments)
         return moments
 
-    def tell(self, trainer: L.Trainer, before: int, step: int, every: int, watch: Watch | None) -> None:
-        """After a step in which an evaluation may have been made, all have its row and the verdicts."""
-        if not passed(before, step, every):
-            return
+    def leading(self, trainer: L.Trainer, probe: Callable[[], ProbeResult]) -> Callable[[], ProbeResult]:
+        """The probe of the watching rank, which calls the others to it where it takes them; they wait in `tell`."""
+
+        def together() -> ProbeResult:
+            trainer.strategy.broadcast(None)
+            return probe()
+
+        return together if self.take_part is not None else probe
+
+    def tell(self, trainer: L.Trainer, watch: Watch | None) -> None:
+        """After an evaluation that may have been made, all have its row and the verdicts."""
+        news = None
         if watch is not None:
             judged = watch.judging
-            self.news = News(watch.row, watch.evaluated_step, judged.detector.verdicts, judged.alarm_step)
-        self.news = trainer.strategy.broadcast(self.news)
+            news = News(watch.row, watch.evaluated_step, judged.detector.verdicts, judged.alarm_step)
+        while (told := trainer.strategy.broadcast(news)) is None:
+            assert self.take_part is not None
+            self.take_part()
+        self.news = told

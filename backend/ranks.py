@@ -20,11 +20,9 @@ import orjson
 import torch
 import torch.distributed as dist
 from lightning.fabric.plugins.environments import LightningEnvironment
-from lightning.fabric.utilities.distributed import _set_num_threads_if_needed
-from lightning.pytorch.strategies import DDPStrategy
-from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 
 from backend.resume import HELPER_OF
+from backend.strategies import WatchedDDP, WatchedLauncher, ddp
 from shared.config import TrainConfig
 from shared.errors import InputError
 from shared.layout import RunLayout
@@ -94,11 +92,11 @@ def join(config: TrainConfig, accelerator: str) -> Rank:
             )
         return Rank()
     trainer = L.Trainer(
-        accelerator=accelerator, devices=devices, num_nodes=nodes, strategy=strategy_of(config, accelerator), logger=False,
+        accelerator=accelerator, devices=devices, num_nodes=nodes, strategy=ddp(accelerator), logger=False,
         enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
     )  # fmt: skip
     strategy = trainer.strategy
-    assert isinstance(strategy, DDPStrategy) and strategy.cluster_environment is not None
+    assert isinstance(strategy, WatchedDDP) and strategy.cluster_environment is not None
     environment = strategy.cluster_environment
     if isinstance(environment, LightningEnvironment):
         if nodes > 1:
@@ -122,33 +120,6 @@ def _end_with_parent(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(0.5)
     os._exit(1)
-
-
-def strategy_of(config: TrainConfig, accelerator: str) -> "str | WatchedDDP":
-    """Lightning's strategy: DDP where there are several processes."""
-    if config.trainer.devices * config.trainer.num_nodes == 1:
-        return "auto"
-    return WatchedDDP(process_group_backend="gloo" if accelerator == "cpu" else None, forward_sync_buffers=False)
-
-
-class WatchedDDP(DDPStrategy):
-    """DDP whose first process is not killed when another one dies, as Lightning's is: it has a run to end. See `Companions`."""
-
-    def _configure_launcher(self) -> None:
-        assert self.cluster_environment is not None
-        self._launcher = WatchedLauncher(self.cluster_environment, self.num_processes, self.num_nodes)
-
-
-class WatchedLauncher(_SubprocessScriptLauncher):
-    """Starts the processes as Lightning does, without its observer."""
-
-    def launch(self, function: Callable, *args: Any, trainer: L.Trainer | None = None, **kwargs: Any) -> Any:
-        """See Lightning."""
-        self.cluster_environment.validate_settings(num_devices=self.num_processes, num_nodes=self.num_nodes)
-        if not self.cluster_environment.creates_processes_externally:
-            self._call_children_scripts()
-        _set_num_threads_if_needed(num_processes=self.num_processes)
-        return function(*args, **kwargs)
 
 
 class Companions:

@@ -263,5 +263,6 @@ def quiet_lightning() -> None:
         "Found .* module.* in eval mode at the start of training",
         ".*lr_scheduler.step.*before.*optimizer.step",
         "`isinstance.treespec, LeafSpec.` is deprecated",
+        "FSDP2-wrapped module .* returned a view",
     ):  # fmt: skip
         warnings.filterwarnings("ignore", text)

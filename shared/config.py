@@ -132,6 +132,11 @@ class TrainerConfig(Group):
     accelerator: Literal["auto", "cpu", "gpu"] = Field(default="auto", description="device kind")
     devices: int = Field(default=1, ge=1, description="processes per machine, one per GPU or sharing a CPU; batch_size of each")
     num_nodes: int = Field(default=1, ge=1, description="machines, each with so many devices; torchrun or SLURM starts them")
+    strategy: Literal["ddp", "fsdp"] = Field(
+        default="ddp",
+        description="with several processes: ddp, a copy of the model on each; fsdp, a part of its weights, gradients and optimizer "
+        "state on each, slower, for widths whose copies do not fit (default sizes gain nothing; no 16-mixed, no error checkpoint)",
+    )
     precision: Literal["auto", "32", "bf16-mixed", "16-mixed"] = Field(
         default="auto", description="auto: bf16-mixed where the GPU has it, else 16-mixed; 32 on a CPU"
     )

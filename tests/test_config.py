@@ -21,7 +21,7 @@ FROZEN = {
     "loss": """beta_schedule beta_max beta_warmup_steps beta_cycle_ramp free_bits free_bits_mode chamfer_weights recon_weight
         prediction_weight loss_weighting prediction_loss focal_gamma positive_weight label_smoothing""",
     "optim": """learning_rate weight_decay lr_schedule lr_warmup_steps gradient_clip_val gradient_accumulation_steps""",
-    "trainer": """stage init_from freeze_ratio max_epochs max_steps accelerator devices num_nodes precision compile_model
+    "trainer": """stage init_from freeze_ratio max_epochs max_steps accelerator devices num_nodes strategy precision compile_model
         gradient_checkpointing val_check_interval limit_val_batches early_stopping_patience checkpoint_every_n_steps seed cpu_threads
         resume_from_checkpoint""",
     "monitor": """disable_metrics_monitoring fast_detection update_frequency plot_frequency window_size probe_patients
