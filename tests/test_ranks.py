@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -21,6 +22,7 @@ from shared.config import DataConfig
 from shared.configuring import build_config
 from shared.errors import InputError
 from shared.layout import RunLayout
+from shared.torch_file import open_torch_file
 from tests.cohort import cohort
 from tests.tiny_runs import TINY, evaluations, events, go_on, info, metrics, newest
 
@@ -33,6 +35,7 @@ def words(data: Path, out: Path, devices: int, **options: object) -> list[str]:
     chosen = {
         **TINY,
         "dropout": 0,
+        "loss_weighting": "dynamic",
         "batch_size": 6 // devices,
         "devices": devices,
         "data_dir": data,
@@ -110,9 +113,9 @@ def one(stays: Path, tmp_path_factory: pytest.TempPathFactory) -> RunLayout:
     return train(words(stays, tmp_path_factory.mktemp("one") / "runs", 1, remedy="beta_cut"))
 
 
-@pytest.fixture(scope="module")
-def two(stays: Path, tmp_path_factory: pytest.TempPathFactory) -> RunLayout:
-    return train(words(stays, tmp_path_factory.mktemp("two") / "runs", 2, remedy="beta_cut"))
+@pytest.fixture(scope="module", params=["ddp", "fsdp"])
+def two(stays: Path, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> RunLayout:
+    return train(words(stays, tmp_path_factory.mktemp("two") / "runs", 2, remedy="beta_cut", strategy=request.param))
 
 
 @pytest.mark.slow
@@ -126,6 +129,28 @@ def test_two_processes_train_as_one_remedies_included(one: RunLayout, two: RunLa
         ours, theirs = events(two, kind), events(one, kind)
         assert [(e["step"], e["data"].keys()) for e in ours] == [(e["step"], e["data"].keys()) for e in theirs]
     assert any(e["data"]["action"] == "cut" for e in events(two, "remedy")), "the remedy has to act, or nothing is tested"
+    assert described(two) == described(one)
+    if info(two).config["trainer"]["strategy"] == "fsdp":
+        assert go_on(two.checkpoints / MIDDLE, devices=1, batch_size=6) == 0
+        assert_as_one(two, one)
+
+
+MIDDLE = "earlier_step-000000006.ckpt"
+
+
+def described(run: RunLayout) -> list[tuple[tuple[str, ...], tuple[int, ...], str]]:
+    """Every tensor of a checkpoint, in its order, as the dashboard reads it: path, shape, kind of number."""
+    with open_torch_file(run.checkpoints / MIDDLE) as file:
+        return [(found.path, found.tensor.shape, found.tensor.dtype) for found in file.tensors]
+
+
+@pytest.mark.slow
+def test_fsdp_goes_on_from_the_checkpoint_of_one_process(one: RunLayout, tmp_path: Path) -> None:
+    run = RunLayout(tmp_path / "runs" / one.root.name)
+    shutil.copytree(one.root, run.root)
+    train(["--output_dir", str(run.root.parent), "--resume_from_checkpoint", str(run.checkpoints / MIDDLE),
+           *"--devices 2 --batch_size 3 --strategy fsdp".split()])  # fmt: skip
+    assert_as_one(run, one)
 
 
 JOINED = """
@@ -190,19 +215,28 @@ def test_interrupted_and_resumed_with_another_number(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("kind", "act", "said"),
+    ("kind", "act", "said", "strategy"),
     [
-        ("training", "if rank == 1: raise ValueError('a bad stay')", r"rank 1: ValueError: a bad stay \(process \d+ on .*\)"),
-        ("training", "if rank == 1: os.kill(os.getpid(), signal.SIGKILL)", r"rank 1: process \d+ was ended by SIGKILL"),
-        ("training", "if rank == 0: raise ValueError('a bad stay')", "ValueError: a bad stay"),
-        ("validation", "if rank == 1: raise ValueError('a bad stay')", r"rank 1: ValueError: a bad stay \(process \d+ on .*\)"),
+        ("training", "if rank == 1: os.kill(os.getpid(), signal.SIGKILL)", r"rank 1: process \d+ was ended by SIGKILL", "ddp"),
+        ("training", "if rank == 1: os.kill(os.getpid(), signal.SIGKILL)", r"rank 1: process \d+ was ended by SIGKILL", "fsdp"),
+        ("training", "if rank == 0: raise ValueError('a bad stay')", "ValueError: a bad stay", "ddp"),
+        (
+            "validation",
+            "if rank == 1: raise ValueError('a bad stay')",
+            r"rank 1: ValueError: a bad stay \(process \d+ on .*\)",
+            "ddp",
+        ),
     ],
-    ids=["second raises", "second is killed", "first raises", "second raises while validating"],
+    ids=["second is killed", "second is killed, with fsdp", "first raises", "second raises while validating"],
 )
-def test_one_that_dies_ends_the_run_as_failed(stays: Path, tmp_path: Path, kind: str, act: str, said: str) -> None:
+def test_one_that_dies_ends_the_run_as_failed(
+    stays: Path, tmp_path: Path, kind: str, act: str, said: str, strategy: str
+) -> None:
     started = time.monotonic()
     child = process(
-        words(stays, tmp_path / "runs", 2), at_batch(5 if kind == "training" else 1, act, kind), start_new_session=True
+        words(stays, tmp_path / "runs", 2, strategy=strategy),
+        at_batch(5 if kind == "training" else 1, act, kind),
+        start_new_session=True,
     )
     heard, _ = child.communicate(timeout=120)
     assert child.returncode == 1, heard[-3000:]
@@ -214,7 +248,7 @@ def test_one_that_dies_ends_the_run_as_failed(stays: Path, tmp_path: Path, kind:
     console = run.console.read_text()
     assert re.search(said, console)
     assert ("a bad stay" in act) == ("ValueError: a bad stay" in console)
-    assert not list(run.root.glob("rank-*")) and len(list(run.checkpoints.glob("error_*.ckpt"))) == 1
+    assert not list(run.root.glob("rank-*")) and len(list(run.checkpoints.glob("error_*.ckpt"))) == (strategy == "ddp")
     with pytest.raises(ProcessLookupError):
         os.killpg(child.pid, 0)  # nobody is left of its session
     assert time.monotonic() - started < 60
