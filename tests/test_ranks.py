@@ -149,7 +149,7 @@ def test_fsdp_goes_on_from_the_checkpoint_of_one_process(one: RunLayout, tmp_pat
     run = RunLayout(tmp_path / "runs" / one.root.name)
     shutil.copytree(one.root, run.root)
     train(["--output_dir", str(run.root.parent), "--resume_from_checkpoint", str(run.checkpoints / MIDDLE),
-           *"--devices 2 --batch_size 3 --strategy fsdp".split()])  # fmt: skip
+           *["--devices", "2", "--batch_size", "3", "--strategy", "fsdp"]])  # fmt: skip
     assert_as_one(run, one)
 
 
