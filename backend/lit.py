@@ -262,9 +262,8 @@ class SeqSetVAEModule(L.LightningModule):
             {"params": [p for p in trainable if p.ndim > 1], "weight_decay": optim.weight_decay},
             {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
         ]
-        scaled = (
-            self._trainer is not None and self._trainer.precision == "16-mixed"
-        )  # gradients are unscaled, then clipped, then used
+        # with a scaler gradients are unscaled, then clipped, then used
+        scaled = self._trainer is not None and self._trainer.precision == "16-mixed"
         optimizer = torch.optim.AdamW(groups, lr=optim.learning_rate, betas=(0.9, 0.98), fused=not scaled)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lr_factor(optim, self.total_steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
