@@ -135,7 +135,8 @@ class TrainerConfig(Group):
     strategy: Literal["ddp", "fsdp"] = Field(
         default="ddp",
         description="with several processes: ddp, a copy of the model on each; fsdp, a part of its weights, gradients and optimizer "
-        "state on each, slower, for widths whose copies do not fit (default sizes gain nothing; no 16-mixed, no error checkpoint)",
+        "state on each, about half as fast, for widths whose copies do not fit on a GPU (default sizes and CPUs gain nothing; tried on "
+        "CPUs only so far; no 16-mixed, no checkpoint at an error)",
     )
     precision: Literal["auto", "32", "bf16-mixed", "16-mixed"] = Field(
         default="auto", description="auto: bf16-mixed where the GPU has it, else 16-mixed; 32 on a CPU"

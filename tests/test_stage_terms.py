@@ -11,6 +11,7 @@ from backend.evaluate import evaluate_split
 from backend.lit import LARGEST_LOG_VARIANCE, SeqSetVAEModule
 from backend.store import PreparedDataset
 from shared.configuring import build_config
+from shared.errors import InputError
 from tests.tiny_runs import TINY, evaluations, metrics, start, stays
 
 __all__ = ["stays"]
@@ -101,3 +102,12 @@ def test_dynamic_weights_of_another_stage_are_not_taken_over(stays, tmp_path):
 def test_a_gpu_that_only_emulates_bfloat16_trains_in_half(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation)
     assert precision_of(build_config({}), "gpu") == "16-mixed"
+
+
+def test_fsdp_in_half_precision_is_refused_where_there_are_several_processes():
+    options = {"precision": "16-mixed", "strategy": "fsdp", "devices": 2}
+    with pytest.raises(
+        InputError, match=r"trainer\.precision: FSDP does not train in 16-mixed; use --precision bf16-mixed or 32"
+    ):
+        precision_of(build_config(options), "gpu")
+    assert precision_of(build_config({**options, "devices": 1}), "gpu") == "16-mixed"

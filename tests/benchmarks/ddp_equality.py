@@ -2,6 +2,7 @@
 
     python -m tests.benchmarks ddp_equality
     python -m tests.benchmarks ddp_equality --steps 60 --devices 4
+    python -m tests.benchmarks ddp_equality --strategy fsdp
 
 On simulated stays, with dropout 0, real processes of `train` on the CPU (gloo), and a last batch of each epoch that does not divide.
 A difference is relative to the value, or to 0.05 where that is smaller: figures of an encoder near its prior are differences of
@@ -29,12 +30,15 @@ def main(argv: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="ddp_equality", description=__doc__)
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--devices", type=int, default=2, help="processes; has to divide 12 [2]")
+    parser.add_argument("--strategy", choices=("ddp", "fsdp"), default="ddp", help="of the several [ddp]")
     options = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "stays"
         prepare = [sys.executable, "-m", "backend", "prepare", "simulate", str(data), "--patients", "201"]
         subprocess.run(prepare, check=True, capture_output=True)
-        one, several = (trained(data, Path(folder) / f"runs-{n}", n, options.steps) for n in (1, options.devices))
+        one, several = (
+            trained(data, Path(folder) / f"runs-{n}", n, options.steps, options.strategy) for n in (1, options.devices)
+        )
         rows, worst = [], {}
         for name, log in (("step_log", RunLayout.metrics), ("evaluation_log", RunLayout.evaluations)):
             found = differences(list(each_row(log.fget(one))), list(each_row(log.fget(several))))  # type: ignore[attr-defined]
@@ -42,13 +46,13 @@ def main(argv: list[str]) -> None:
             rows += [{"log": name, "figure": figure, "largest difference": found[figure]}
                      for figure in sorted(found, key=found.__getitem__, reverse=True)[:8]]  # fmt: skip
         report("ddp_equality", rows, {"max_rel_difference": max(worst.values()), **worst, "devices": options.devices,
-                                      "steps": options.steps})  # fmt: skip
+                                      "steps": options.steps, "strategy": options.strategy})  # fmt: skip
 
 
-def trained(data: Path, out: Path, devices: int, steps: int) -> RunLayout:
+def trained(data: Path, out: Path, devices: int, steps: int, strategy: str) -> RunLayout:
     """A run of so many processes on whole batches of 12 stays."""
     words = {
-        "data_dir": data, "output_dir": out, "devices": devices, "batch_size": WHOLE_BATCH // devices, "max_steps": steps,
+        "data_dir": data, "output_dir": out, "devices": devices, "strategy": strategy, "batch_size": WHOLE_BATCH // devices, "max_steps": steps,
         "accelerator": "cpu", "cpu_threads": 1, "dropout": 0, "gradient_accumulation_steps": 2, "max_epochs": 1000,
         "lr_warmup_steps": 10, "beta_warmup_steps": 20, "update_frequency": 10, "probe_time_budget": 1, "val_check_interval": 0.5,
     }  # fmt: skip
