@@ -8,7 +8,7 @@ from playwright.sync_api import Browser, expect
 from shared.layout import RunLayout
 from shared.schema import RunState
 from tests.browser.driving import open_tab, theme
-from tests.browser.looking import EVIL, NEEDS_CHROMIUM, TABLES, check, wait_charts
+from tests.browser.looking import EVIL, NEEDS_CHROMIUM, TABLES, check, settled, wait_charts
 from tests.checkpoint_folders import every_state, save
 from tests.run_factory import make_run
 
@@ -60,6 +60,7 @@ def test_choose_and_compare_by_a_click_and_hear_of_news(browser: Browser, addres
     row = page.locator('tr[data-name="last.ckpt"]')
     row.get_by_role("link", name="last.ckpt", exact=True).click(timeout=WAIT)
     expect(page.locator('[data-checkpoint="last.ckpt"]')).to_be_visible(timeout=WAIT)
+    settled(page)
     page.evaluate("window.stillHere = true")
     page.get_by_role("link", name=f"compare with {BEST}").click()
     page.wait_for_url(lambda url: f"against={BEST}" in url and "checkpoint=last.ckpt" in url, timeout=WAIT)

@@ -8,7 +8,7 @@ from playwright.sync_api import Browser, expect
 from shared.schema import RunState
 from shared.writer import encode_line
 from tests.browser.driving import dashboard, open_tab
-from tests.browser.looking import NEEDS_CHROMIUM, check, drag, place, wait_charts
+from tests.browser.looking import NEEDS_CHROMIUM, check, drag, place, settled, wait_charts
 from tests.run_factory import make_run
 
 pytestmark = NEEDS_CHROMIUM
@@ -42,6 +42,7 @@ def test_zoom_moves_all_charts_at_full_resolution(browser: Browser, address: str
     page = open_tab(browser, f"{address}/live?run=long&axis=Epoch&smooth=100")
     wait_charts(page, "kl", "recon")
     assert page.evaluate(f"{PLOT.format(key='kl')}._fullData[0].x.length") <= 2000
+    settled(page)
     box = place(page.locator("[data-chart=kl] .nsewdrag"))
     drag(page, box, (0.50 * box["width"], 40), (0.52 * box["width"], 42))
     for key in ("kl", "recon"):

@@ -42,6 +42,12 @@ def wait_charts(page: Page, *keys: str) -> None:
         page.wait_for_selector(f'[data-chart="{key}"] .sv-plot[data-revision] .main-svg', timeout=30_000)
 
 
+def settled(page: Page) -> None:
+    """Wait until the script of the page has run and the browser has drawn what it made: then clicks find their listeners."""
+    page.wait_for_selector('[data-testid="stApp"][data-test-script-state="notRunning"]', timeout=30_000)
+    page.evaluate("() => new Promise(done => requestAnimationFrame(() => setTimeout(done, 200)))")
+
+
 def place(found: Locator) -> FloatRect:
     """Where it lies in the window, in px."""
     box = found.bounding_box()
