@@ -157,10 +157,11 @@ class Sweep:
                 self._tell(trial, TrialState.FAIL, f"refused: {error}")
                 continue
             self.board.begin(trial.number, trial.params, again=begun is not None)
-            self._judge(trial, self.trainings.train(trial, worker, again=begun is not None, looked=self.board.look))
+            again = begun is not None
+            self._judge(trial, self.trainings.train(trial, worker, again=again, looked=self.board.look), again=again)
 
-    def _judge(self, trial: Trial, ended: Ended) -> None:
-        """What the end of a training means for its trial."""
+    def _judge(self, trial: Trial, ended: Ended, *, again: bool) -> None:
+        """What the end of a training means for its trial; one that could not be taken up `again` may be later."""
         run, metric = ended.run, self.space.metric
         value = score(run, metric) if run is not None and ended.status == FINISHED else None
         if ended.status == COLLAPSED or (ended.status == FINISHED and run is not None and ends_collapsed(run)):
@@ -171,7 +172,7 @@ class Sweep:
             self._tell(trial, TrialState.PRUNED, BEHIND)
         elif self.stopped.is_set() and ended.status != FINISHED:
             self.board.end(trial.number, "stopped; the same command goes on with it")
-        elif ended.status == BAD_INPUT and run is None:
+        elif ended.status == BAD_INPUT and (run is None or again):
             with self._lock:
                 self.refused, self._left = last_error(ended.said), 0
             self.board.end(trial.number, "not begun")

@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -190,7 +190,8 @@ def _distribution(where: str, dotted: str, wanted: Any, base: TrainConfig) -> Ba
         raise InputError(f"{where}: low has to be below high, got low {chosen.low:g} and high {chosen.high:g}")
     if chosen.log and chosen.low <= 0:
         raise InputError(f"{where}.low: a range with log begins above 0, got {chosen.low:g}")
-    whole = isinstance(getattr(getattr(base, group), option), int)
+    annotation = type(getattr(base, group)).model_fields[option].annotation
+    whole = int in (get_args(annotation) or (annotation,))
     for end in (chosen.low, chosen.high):
         build_config({group: {option: int(end) if whole and end.is_integer() else end}}, where=where, base=base)
     if whole:

@@ -24,6 +24,9 @@ class NoWaiting(L.Callback):
     def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, batch: object, batch_idx: int) -> None:
         torch.cuda.set_sync_debug_mode("error" if 5 <= batch_idx < 25 else "default")
 
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        torch.cuda.set_sync_debug_mode("default")
+
 
 @pytest.fixture
 def waiting_allowed_again() -> Iterator[None]:

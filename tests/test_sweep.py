@@ -46,6 +46,7 @@ def test_a_file_becomes_a_space(tmp_path: Path) -> None:
             loss.beta_max = {low = 0.01, high = 1.0, log = true}
             "model.latent_dim" = [32, 64]
             transformer_layers = {low = 1, high = 3}
+            embedding_dim = {low = 32, high = 128}
             """,
         )
     )
@@ -57,6 +58,7 @@ def test_a_file_becomes_a_space(tmp_path: Path) -> None:
         8,
     )
     assert space.options == {
+        "model.embedding_dim": IntDistribution(32, 128),
         "loss.beta_max": FloatDistribution(0.01, 1.0, log=True),
         "model.latent_dim": CategoricalDistribution([32, 64]),
         "model.transformer_layers": IntDistribution(1, 3),

@@ -43,7 +43,7 @@ class Clock(L.Callback):
         self.seconds = 0.0
         self.stays = 0
         self.waits: list[str] = []
-        self._began = 0.0
+        self._began = self._paused = 0.0
 
     def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int) -> None:
         """Begin to count when the warm-up is over."""
@@ -53,13 +53,25 @@ class Clock(L.Callback):
         if batch_idx >= WARM_STEPS:
             self.stays += batch.stays
 
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Stand still: validations and their checkpoints are no part of a step."""
+        if self._began:
+            watch_waits("default")
+            self._paused = now()
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Go on."""
+        if self._began:
+            self._began += now() - self._paused
+            watch_waits("warn")
+
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """End with the last step, before validation and final scores."""
         if batch_idx == WARM_STEPS + self.steps - 1:
             watch_waits("default")
-            self.seconds = now() - self._began
+            self.seconds, self._began = now() - self._began, 0.0
 
 
 def watch_waits(mode: str) -> None:
