@@ -89,19 +89,11 @@ def read_space(path: Path) -> Space:
         )
     base = build_config(values, where=str(path))
     _check_base(path, base)
-    groups = group_of_option()
     given = {name: table.pop(name) for name in list(table) if name not in Settings.model_fields}
     settings = _settings(path, table)
     options: dict[str, BaseDistribution] = {}
     for name, wanted in _flat(given).items():
-        group, dot, option = name.rpartition(".")
-        if groups.get(option) is None or (dot and groups[option] != group):
-            near = difflib.get_close_matches(name, Settings.model_fields, n=1)
-            if near:
-                raise InputError(f"{path}: sweep.{name}: unknown; did you mean {near[0]!r}?")
-            build_config({name: None} if not dot else {group: {option: None}}, where=f"{path}: sweep")  # says what is near
-            raise InputError(f"{path}: sweep.{name}: no such option; see `python -m backend train --help`")
-        dotted = f"{groups[option]}.{option}"
+        dotted = _dotted(path, name)
         if dotted in SAME_FOR_ALL:
             raise InputError(f"{path}: sweep.{dotted}: got {wanted!r}, and it is the same for all trials; set it above [sweep]")
         options[dotted] = _distribution(f"{path}: sweep.{dotted}", dotted, wanted, base)
@@ -116,6 +108,19 @@ def read_space(path: Path) -> Space:
     return Space(
         name, base, settings.metric, settings.direction or METRICS[settings.metric], settings.trials, settings.pruner, options
     )
+
+
+def _dotted(path: Path, name: str) -> str:
+    """An option with its group, as `loss.beta_max`, by its name with or without it."""
+    groups = group_of_option()
+    group, dot, option = name.rpartition(".")
+    if groups.get(option) is None or (dot and groups[option] != group):
+        near = difflib.get_close_matches(name, Settings.model_fields, n=1)
+        if near:
+            raise InputError(f"{path}: sweep.{name}: unknown; did you mean {near[0]!r}?")
+        build_config({name: None} if not dot else {group: {option: None}}, where=f"{path}: sweep")  # says what is near
+        raise InputError(f"{path}: sweep.{name}: no such option; see `python -m backend train --help`")
+    return f"{groups[option]}.{option}"
 
 
 def _settings(path: Path, table: dict[str, Any]) -> Settings:
