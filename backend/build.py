@@ -11,7 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 from backend.batches import StayDataset
 from backend.checkpoints import AtomicCheckpointIO, load_checkpoint
-from backend.layers import AttentionPool, CausalBlock, FeedForward, FullSetBlock, InducedSetBlock
+from backend.layers import ATTENTION_BLOCKS, AttentionPool, FeedForward
 from backend.lit import SeqSetVAEModule
 from backend.store import PreparedDataset
 from backend.strategies import strategy_of
@@ -19,8 +19,6 @@ from backend.token_batches import world_of
 from shared.config import TrainConfig
 from shared.configuring import build_config
 from shared.errors import InputError
-
-CHECKPOINTED = (FullSetBlock, InducedSetBlock, AttentionPool, CausalBlock)
 
 
 def build_module(config: TrainConfig, data: PreparedDataset, total_steps: int) -> SeqSetVAEModule:
@@ -55,7 +53,7 @@ def recompute_blocks(net: torch.nn.Module) -> None:
     Dropout draws the same again. The loss and the gradients are those of the plain network.
     """
     for part in net.modules():
-        if isinstance(part, CHECKPOINTED):
+        if isinstance(part, (*ATTENTION_BLOCKS, AttentionPool)):
             part.forward = partial(checkpoint, part.forward, use_reentrant=False)  # type: ignore[method-assign]
 
 

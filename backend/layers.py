@@ -236,3 +236,7 @@ class CausalBlock(nn.Module):
         mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)
         mixed = batch.flat_sets(mixed.transpose(1, 2).flatten(2))
         return self.ffn(x_SW + F.dropout(self.out(mixed), self.dropout, self.training))
+
+
+ATTENTION_BLOCKS = (FullSetBlock, InducedSetBlock, CausalBlock)
+"""What most weights and most of the arithmetic lie in: recomputed, or gathered from shards, one at a time."""

@@ -11,22 +11,21 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 
-from backend.layers import CausalBlock, FullSetBlock, InducedSetBlock
+from backend.layers import ATTENTION_BLOCKS
 
-BLOCKS = (CausalBlock, FullSetBlock, InducedSetBlock)
-"""Gathered one at a time; the rest of a part of the network with the part."""
 DECODER_CALLS = ("loss", "error", "reconstruct", "occurrence")
 
 
 def shard(module: Any, mesh: DeviceMesh) -> None:
     """Spread the parameters of a `SeqSetVAEModule`, the same on all processes, over them by PyTorch's FSDP2, in place."""
     net = module.net
+    # the blocks one at a time; the rest of a part of the network with the part
     parts: list[nn.Module] = [net.encoder.embed, net.encoder, net.sequence, net.decoder, net.classifier]
     if net.classifier.measured is not None:
         parts.insert(0, net.classifier.measured)
     if net.to_decoder is not None:
         parts.append(net.to_decoder)
-    for part in [*(m for m in net.modules() if isinstance(m, BLOCKS)), *parts]:
+    for part in [*(m for m in net.modules() if isinstance(m, ATTENTION_BLOCKS)), *parts]:
         fully_shard(part, mesh=mesh, reshard_after_forward=True)
         if mesh.device_type == "cpu":  # gloo has no mean: asked for one, it gives the sum (pytorch/pytorch#162338)
             cast(FSDPModule, part).set_force_sum_reduction_for_comms(True)
