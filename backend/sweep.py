@@ -9,8 +9,8 @@ where beta.toml holds options of `train`, for all trials, and a table of what to
 
     [sweep]
     metric = "auroc"                  # of the whole validation split: auroc, auprc, accuracy, elbo, loss, recon, prediction
-    trials = 30                       # where there are only lists of choices, each combination once, and then it is done
-    pruner = "median"                 # ends trials that fall behind the others; "none" lets all come to their end
+    trials = 30                       # default: 20; of lists alone each combination once, at most, in random order
+    pruner = "median"                 # ends trials that fall behind the others; default: "none", all come to their end
     "loss.beta_max" = {low = 0.01, high = 1.0, log = true}
     "model.latent_dim" = [32, 64, 128]
 
@@ -33,7 +33,7 @@ from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
 import optuna
-from optuna.trial import Trial, TrialState
+from optuna.trial import FrozenTrial, Trial, TrialState
 
 from backend.folders import interrupted_by_terminate
 from backend.sweep_board import Board
@@ -118,20 +118,28 @@ class Sweep:
         """All trials that are left; the first Ctrl-C stops them between two steps, the second at once."""
         self.board.head(self._left, jobs, self.trainings.places)
         with ThreadPoolExecutor(jobs) as pool, self.board:
-            workers = [pool.submit(self._work, number) for number in range(jobs)]
-            while True:
-                try:
-                    self._wait(workers)
-                    break
-                except KeyboardInterrupt:
-                    first = not self.stopped.is_set()
-                    self._stop()
-                    self.board.say("stopping: each training finishes its step and saves; once more to stop at once" if first
-                                   else "stopping at once")  # fmt: skip
+            try:
+                workers = [pool.submit(self._work, number) for number in range(jobs)]
+                self._see_through(workers)
+            except BaseException:  # the pool waits for its workers on the way out: none may begin another trial
+                self._stop()
+                raise
         for worker in workers:
             worker.result()
         if self.refused is not None:
             raise InputError(self.refused)
+
+    def _see_through(self, workers: "list[Future[None]]") -> None:
+        """Until all have ended, whatever Ctrl-C asks of them on the way."""
+        while True:
+            try:
+                self._wait(workers)
+                return
+            except KeyboardInterrupt:
+                first = not self.stopped.is_set()
+                self._stop()
+                self.board.say("stopping: each training finishes its step and saves; once more to stop at once" if first
+                               else "stopping at once")  # fmt: skip
 
     def _wait(self, workers: "list[Future[None]]") -> None:
         """For all; a fault in one stops the others too."""
@@ -150,7 +158,7 @@ class Sweep:
                     return
                 self._left -= 1
                 begun = self._waiting.pop() if self._waiting else None
-                trial = Trial(self.study, begun._trial_id) if begun else self.study.ask(self.space.options)
+                trial = self._taken_up(begun) if begun else self.study.ask(self.space.options)
             try:
                 self.space.config(trial.params)
             except InputError as error:  # options that do not go together, such as a width and a number of heads
@@ -159,6 +167,13 @@ class Sweep:
             self.board.begin(trial.number, trial.params, again=begun is not None)
             again = begun is not None
             self._judge(trial, self.trainings.train(trial, worker, again=again, looked=self.board.look), again=again)
+
+    def _taken_up(self, begun: FrozenTrial) -> Trial:
+        """A trial of an earlier session, with the options it has; those it was killed too early to have are drawn now."""
+        trial = Trial(self.study, begun._trial_id)
+        for name, of in self.space.options.items():
+            trial._suggest(name, of)
+        return trial
 
     def _judge(self, trial: Trial, ended: Ended, *, again: bool) -> None:
         """What the end of a training means for its trial; one that could not be taken up `again` may be later."""

@@ -4,10 +4,12 @@ import fcntl
 import itertools
 import math
 import os
+import random
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import optuna
@@ -19,6 +21,8 @@ from optuna.trial import FrozenTrial, TrialState
 from backend.sweep_space import Space
 from shared.errors import InputError
 
+MOST_LISTED = 10_000
+"""Combinations that are laid out beforehand; of more, draws hardly repeat."""
 COLLAPSE, BEHIND = "its posterior collapsed", "fell behind"
 """Why a trial was pruned: its attribute "end"."""
 
@@ -108,12 +112,17 @@ def _shown(of: optuna.distributions.BaseDistribution) -> str:
     return str(list(of.choices)) if isinstance(of, CategoricalDistribution) else "a range"
 
 
-def combinations(space: Space) -> list[dict[str, object]]:
-    """All that can be tried, where that is not more than the trials: the same options twice would be the same run twice."""
+def combinations(space: Space) -> list[dict[str, Any]]:
+    """Where there are only lists, what is tried: as many combinations as trials, in an order that more trials go on with.
+
+    Drawn one by one they would repeat, and the same options twice are the same run twice. None of more than `MOST_LISTED`.
+    """
     choices = [of.choices for of in space.options.values() if isinstance(of, CategoricalDistribution)]
-    if len(choices) < len(space.options) or math.prod(map(len, choices)) > space.trials:
+    if len(choices) < len(space.options) or math.prod(map(len, choices)) > MOST_LISTED:
         return []
-    return [dict(zip(space.options, chosen, strict=True)) for chosen in itertools.product(*choices)]
+    every = [dict(zip(space.options, chosen, strict=True)) for chosen in itertools.product(*choices)]
+    random.Random(space.base.trainer.seed).shuffle(every)
+    return every[: space.trials]
 
 
 def trials_of(space: Space) -> int:

@@ -15,23 +15,18 @@ from optuna.trial import TrialState
 from backend.__main__ import main
 from backend.sweep import gpu_places
 from backend.sweep_runs import Trainings, Validations, last_error, newest, runs_of, status_of
-from backend.sweep_space import Space, read_space
-from backend.sweep_study import alone, open_study, trials_left
+from backend.sweep_space import read_space
+from backend.sweep_study import open_study
 from shared.configuring import build_config
 from shared.errors import InputError
 from shared.layout import RunLayout
 from shared.reader import read_record
 from shared.schema import RunNotes
 from shared.writer import JsonlWriter
+from tests.sweep_files import sweep, written
 from tests.tiny_runs import TINY, info, metrics, stays
 
 __all__ = ["stays"]
-
-
-def written(folder: Path, text: str) -> Path:
-    path = folder / "beta.toml"
-    path.write_text(text)
-    return path
 
 
 def test_a_file_becomes_a_space(tmp_path: Path) -> None:
@@ -93,50 +88,6 @@ def test_a_file_becomes_a_space(tmp_path: Path) -> None:
 def test_what_does_not_fit_is_named(tmp_path: Path, text: str, said: str) -> None:
     with pytest.raises(InputError, match=said):
         read_space(written(tmp_path, text))
-
-
-def sweep(folder: Path, text: str) -> Space:
-    return read_space(written(folder, f"output_dir = '{folder / 'runs'}'\n{text}"))
-
-
-def test_lists_alone_are_tried_in_each_combination_once(tmp_path: Path) -> None:
-    lists = "[sweep]\ntrials = {}\nbeta_max = [0.1, 0.2]\nlatent_dim = [8, 16]"
-    for trials, expected in ((2, 2), (30, 4), (30, 4)):  # also where the first were drawn at random, and after a restart
-        space = sweep(tmp_path, lists.format(trials))
-        study = open_study(space, 1)
-        left = trials_left(space, study.trials)
-        for _ in range(left):
-            study.tell(study.ask(space.options), state=TrialState.PRUNED)
-        assert len(study.trials) == expected
-    assert left == 0
-    assert {tuple(trial.params.values()) for trial in study.trials} >= {(0.1, 8), (0.1, 16), (0.2, 8)}
-
-
-def test_a_restarted_sweep_does_not_draw_the_same_trials_again(tmp_path: Path) -> None:
-    space = sweep(tmp_path, "[sweep]\nbeta_max = {low = 0.1, high = 1.0}")
-    drawn = []
-    for _ in range(3):
-        study = open_study(space, 2)
-        trial = study.ask(space.options)
-        drawn.append(trial.params["loss.beta_max"])
-        study.tell(trial, state=TrialState.FAIL)
-    assert len(set(drawn)) == 3
-
-
-def test_other_choices_aims_and_a_second_process_are_refused(tmp_path: Path) -> None:
-    space = sweep(tmp_path, "[sweep]\nlatent_dim = [8, 16]")
-    study = open_study(space, 1)
-    study.tell(study.ask(space.options), state=TrialState.FAIL)
-    with pytest.raises(
-        InputError, match=r"sweep\.model\.latent_dim: .*begun with \[8, 16\], and cannot go on with \[8, 32\]; put"
-    ):
-        open_study(sweep(tmp_path, "[sweep]\nlatent_dim = [8, 32]"), 1)
-    with pytest.raises(InputError, match=r"sweep\.metric: .* is to maximize auroc, not to maximize elbo; choose another"):
-        open_study(sweep(tmp_path, "[sweep]\nmetric = 'elbo'\nlatent_dim = [8, 16]"), 1)
-    with alone(space), pytest.raises(InputError, match=rf"process {os.getpid()} is running the sweep 'beta'"), alone(space):
-        pass
-    with alone(space):
-        pass
 
 
 @pytest.mark.parametrize(
