@@ -1,14 +1,16 @@
 """The trials of a sweep as they are kept: which are tried, gone on with, and by whom."""
 
+import os
 from pathlib import Path
 
 import pytest
 from optuna.trial import TrialState
 
 from backend.sweep import Sweep
-from backend.sweep_runs import Trainings
+from backend.sweep_runs import BAD_INPUT, Ended, Trainings
 from backend.sweep_study import alone, open_study, trials_left
 from shared.errors import InputError
+from shared.layout import RunLayout
 from tests.sweep_files import sweep
 
 
@@ -60,3 +62,12 @@ def test_a_trial_that_was_killed_before_it_had_its_options_gets_them(tmp_path: P
     (begun,) = study.get_trials()
     taken_up = Sweep(space, study, Trainings(space, [], 1))._taken_up(begun)
     assert taken_up.params["loss.beta_max"] == beta and taken_up.params["model.latent_dim"] in (8, 16)
+
+
+def test_a_trial_that_cannot_be_taken_up_now_may_be_later(tmp_path: Path) -> None:
+    space = sweep(tmp_path, "[sweep]\nlatent_dim = [8, 16]")
+    study = open_study(space, 1)
+    trial = study.ask(space.options)
+    gone = Ended(BAD_INPUT, RunLayout(tmp_path / "run"), said=["error: prepared/mine: no such data set"])
+    Sweep(space, study, Trainings(space, [], 1))._judge(trial, gone, again=True)
+    assert study.trials[trial.number].state is TrialState.RUNNING
