@@ -68,6 +68,6 @@ def test_a_trial_that_cannot_be_taken_up_now_may_be_later(tmp_path: Path) -> Non
     space = sweep(tmp_path, "[sweep]\nlatent_dim = [8, 16]")
     study = open_study(space, 1)
     trial = study.ask(space.options)
-    gone = Ended(BAD_INPUT, RunLayout(tmp_path / "run"), said=["error: prepared/mine: no such data set"])
+    gone = Ended(RunLayout(tmp_path / "run"), BAD_INPUT, said=["error: prepared/mine: no such data set"])
     Sweep(space, study, Trainings(space, [], 1))._judge(trial, gone, again=True)
     assert study.trials[trial.number].state is TrialState.RUNNING
