@@ -1,4 +1,5 @@
-"""What the reader has chosen on the Latent space page. The address is the only place that holds it."""
+"""What the reader has chosen on the Latent space page. The address holds all that was chosen; where no
+dimension was, the session keeps the one that it showed first."""
 
 from collections.abc import Mapping, Sequence
 

@@ -8,7 +8,6 @@ do different work, and the table says which. What GRU-D, mTAND and the padded ve
 GRU-D and mTAND are our own, plain versions (`baseline_models`); the GRU-D of pypots is measured too where it is installed.
 """
 
-import argparse
 import sys
 import time
 from collections.abc import Callable
@@ -30,7 +29,7 @@ from tests import padded, reference
 from tests.benchmarks.baseline_models.grid import Grid
 from tests.benchmarks.baseline_models.gru_d import GRUD, Decaying
 from tests.benchmarks.baseline_models.mtand import MTANDEnc, MTANDFull
-from tests.benchmarks.harness import report
+from tests.benchmarks.harness import parser_of, report
 from tests.benchmarks.train_throughput import batches_of, dense_stepper, naive_stepper, prepared, stepper, timed
 
 STAYS = 128
@@ -63,9 +62,7 @@ class Contender:
 
 def main(argv: list[str]) -> None:
     """Measure and report."""
-    parser = argparse.ArgumentParser(
-        prog="baselines", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of("baselines", __doc__)
     parser.add_argument("--data", type=Path, help="prepared PhysioNet 2012")
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[32, 16])
     parser.add_argument("--repeats", type=int, default=5)

@@ -5,7 +5,6 @@ of the same steps: the two share every disturbance, so it holds on a busy machin
 interleaved runs with and without the monitor, which scatters by more than the figure itself.
 """
 
-import argparse
 import contextlib
 import io
 import statistics
@@ -21,14 +20,14 @@ from backend.train import train
 from shared.configuring import build_config
 from shared.layout import RunLayout
 from shared.reader import JsonlTail
-from tests.benchmarks.harness import report
+from tests.benchmarks.harness import parser_of, report
 
 WARM_UP = 5
 
 
 def main(argv: list[str]) -> None:
     """Run the benchmark."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of("callback_overhead", __doc__)
     parser.add_argument("--pairs", type=int, default=5, help="runs with and without the monitor [5]")
     parser.add_argument("--steps", type=int, default=40, help="optimizer steps of a run [40]")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads [1]")

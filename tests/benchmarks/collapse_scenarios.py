@@ -6,7 +6,6 @@ and SeqSetVAE whole, is scored. Two families of faults were added when both were
 `python -m tests.benchmarks.proving_ground.record` makes the recordings again.
 """
 
-import argparse
 from collections.abc import Iterable, Sequence
 from itertools import product
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 from rich.progress import track
 
 from shared.collapse import PRESETS, Thresholds
-from tests.benchmarks.harness import report
+from tests.benchmarks.harness import parser_of, report
 from tests.benchmarks.proving_ground.forecasts import forecast_figures
 from tests.benchmarks.proving_ground.older_rules import older_rules
 from tests.benchmarks.proving_ground.score import Outcome, detector_alarms, outcomes, summary
@@ -44,7 +43,7 @@ def for_choosing(recording: Recording) -> bool:
 
 def main(argv: list[str]) -> None:
     """Run the benchmark."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of("collapse_scenarios", __doc__)
     parser.add_argument("--preset", choices=list(PRESETS), default="balanced", help="sensitivity to score [balanced]")
     parser.add_argument("--choose", action="store_true", help="also choose limits anew on the part for choosing (minutes)")
     parser.add_argument("--misses", action="store_true", help="list every run that was missed, alarmed falsely or misnamed")

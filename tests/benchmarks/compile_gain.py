@@ -4,10 +4,9 @@
     python -m tests.benchmarks compile_gain --older-sizes
 
 Every batch has other numbers of stays' sets and events. A recompilation storm would show as graphs that grow with the batches; the
-steps after which the warm-up is paid back follow from both times. Plain and compiled steps take turns over the same batches.
+steps after which the warm-up is paid back follow from both times, on a GPU; on a CPU the time of a step is processor time. Plain and compiled steps take turns over the same batches.
 """
 
-import argparse
 import time
 from pathlib import Path
 from statistics import median
@@ -17,7 +16,7 @@ from torch._dynamo.utils import counters
 
 from backend.build import build_module
 from shared.configuring import build_config
-from tests.benchmarks.harness import report
+from tests.benchmarks.harness import parser_of, report
 from tests.benchmarks.train_throughput import OLDER, batches_of, prepared, stepper, timed
 
 REPEATS = 3
@@ -25,9 +24,7 @@ REPEATS = 3
 
 def main(argv: list[str]) -> None:
     """Measure and report."""
-    parser = argparse.ArgumentParser(
-        prog="compile_gain", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of("compile_gain", __doc__)
     parser.add_argument("--data", type=Path, help="prepared PhysioNet 2012")
     parser.add_argument("--older-sizes", action="store_true", help="the older system's sizes")
     parser.add_argument("--batch-size", type=int, default=16)
@@ -53,6 +50,7 @@ def main(argv: list[str]) -> None:
                 usual_s.append(spent[0] / len(batches))
                 fast_s.append(spent[1] / len(batches))
     gained = median(usual_s) - median(fast_s)
+    paid_back = gained > 0 and clock is time.perf_counter  # compilers are processes of their own, whose time this one's is not
     rows: list[dict[str, object]] = [
         {"version": "plain", "ms per step": 1000 * median(usual_s)},
         {"version": "compiled", "ms per step": 1000 * median(fast_s)},
@@ -60,7 +58,7 @@ def main(argv: list[str]) -> None:
     report("compile_gain", rows, {
         "ratio": median(slow / quick for slow, quick in zip(usual_s, fast_s, strict=True)), "warm_up_s": warm_up,
         "graphs_after_one_batch": at_first, "graphs_after_all": graphs(), "batches": len(batches), "batch_size": options.batch_size,
-        "steps_to_pay_back": warm_up / gained if gained > 0 else None, "older_sizes": options.older_sizes, "threads": options.threads,
+        "steps_to_pay_back": warm_up / gained if paid_back else None, "older_sizes": options.older_sizes, "threads": options.threads,
     })  # fmt: skip
 
 

@@ -8,7 +8,6 @@ turns, with no loader process, so that every read is in the time that is measure
 before, and once with all of them in it.
 """
 
-import argparse
 import os
 import resource
 import subprocess
@@ -28,7 +27,7 @@ from backend.store import PreparedDataset
 from backend.token_batches import stream
 from shared.config import TrainConfig
 from shared.configuring import build_config
-from tests.benchmarks.harness import REPOSITORY, report
+from tests.benchmarks.harness import REPOSITORY, parser_of, report
 from tests.benchmarks.prepare import peak_memory
 from tests.benchmarks.train_throughput import stepper
 
@@ -42,9 +41,7 @@ EPOCHS = 1000
 
 def main(argv: list[str]) -> None:
     """Prepare both, train on both, report."""
-    parser = argparse.ArgumentParser(
-        prog="data_scale", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of("data_scale", __doc__)
     parser.add_argument("--stays", type=int, default=400_000, help="stays of the large data set (default: 400,000)")
     parser.add_argument("--factor", type=int, default=50, help="how much smaller the small one is (default: 50)")
     parser.add_argument("--rounds", type=int, default=40, help="turns of training on both (default: 40)")

@@ -9,7 +9,6 @@ A difference is relative to the value, or to 0.05 where that is smaller: figures
 numbers near 1, and fp32 has seven digits of those.
 """
 
-import argparse
 import subprocess
 import sys
 import tempfile
@@ -18,7 +17,7 @@ from typing import Any
 
 from shared.layout import RunLayout, iter_runs
 from shared.reader import each_row
-from tests.benchmarks.harness import report
+from tests.benchmarks.harness import parser_of, report
 
 OF_THE_CLOCK = {"time", "step_s", "wait_s", "probe_s"}
 SMALLEST = 0.05
@@ -27,7 +26,7 @@ WHOLE_BATCH = 12
 
 def main(argv: list[str]) -> None:
     """Train both, compare and report."""
-    parser = argparse.ArgumentParser(prog="ddp_equality", description=__doc__)
+    parser = parser_of("ddp_equality", __doc__)
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--devices", type=int, default=2, help="processes; has to divide 12 [2]")
     parser.add_argument("--strategy", choices=("ddp", "fsdp"), default="ddp", help="of the several [ddp]")

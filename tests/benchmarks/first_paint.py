@@ -7,7 +7,6 @@ browser itself is already running. Here the charts in view are waited for (four 
 screen), of TensorBoard the two cards that it draws at first.
 """
 
-import argparse
 import socket
 import statistics
 import subprocess
@@ -27,7 +26,7 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 
 from shared.lines import between
 from shared.reader import columns_of
-from tests.benchmarks.harness import report
+from tests.benchmarks.harness import parser_of, report
 from tests.benchmarks.long_run import METRICS, drawn, write_steps
 from tests.browser.driving import chromium, open_page, serving
 from tests.run_factory import make_run
@@ -138,9 +137,7 @@ def measure(folder: Path, repeats: int) -> dict[str, list[float]]:
 
 def main(argv: list[str]) -> None:
     """Run the benchmark and report."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tests.benchmarks first_paint", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of("first_paint", __doc__)
     parser.add_argument("--repeats", type=int, default=3)
     args = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as folder:

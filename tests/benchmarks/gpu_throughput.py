@@ -27,7 +27,7 @@ from backend.store import PreparedDataset
 from shared.config import TrainConfig
 from shared.configuring import build_config
 from tests.benchmarks.attainable import now
-from tests.benchmarks.harness import report
+from tests.benchmarks.harness import parser_of, report
 from tests.benchmarks.train_profile import roofline
 from tests.benchmarks.train_throughput import OLDER, prepared
 
@@ -126,9 +126,7 @@ def configured(data: PreparedDataset, folder: str, options: argparse.Namespace, 
 
 def main(argv: list[str]) -> None:
     """Measure and report."""
-    parser = argparse.ArgumentParser(
-        prog="gpu_throughput", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of("gpu_throughput", __doc__)
     parser.add_argument("--data", type=Path, help="prepared PhysioNet 2012")
     parser.add_argument("--accelerator", choices=("gpu", "cpu"), default="gpu")
     parser.add_argument("--batch-size", type=int, default=128)

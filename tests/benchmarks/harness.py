@@ -1,5 +1,6 @@
 """What every benchmark ends with: a table for people, then one line of JSON for machines."""
 
+import argparse
 import json
 import os
 import platform
@@ -12,6 +13,13 @@ from pathlib import Path
 
 PACKAGES = ("torch", "lightning", "streamlit", "plotly", "pandas", "pyarrow")
 REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def parser_of(name: str, said: str | None) -> argparse.ArgumentParser:
+    """For the options of one benchmark; its help is the benchmark's docstring as it stands."""
+    return argparse.ArgumentParser(
+        prog=f"python -m tests.benchmarks {name}", description=said, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
 
 
 def report(name: str, rows: list[dict[str, object]], figures: dict[str, object]) -> None:

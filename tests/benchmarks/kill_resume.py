@@ -24,7 +24,7 @@ from shared.errors import InputError
 from shared.layout import RunLayout
 from shared.reader import JsonlTail, read_record
 from shared.schema import CheckpointSidecar, Heartbeat, RunInfo
-from tests.benchmarks.harness import REPOSITORY, report
+from tests.benchmarks.harness import REPOSITORY, parser_of, report
 
 OPTIONS = [
     "--width", "16", "--latent_dim", "4", "--levels", "1", "--transformer_layers", "1", "--transformer_heads", "2",
@@ -38,7 +38,7 @@ CERTAIN = ("validation",)
 
 def main(argv: list[str]) -> None:
     """Run the benchmark."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of("kill_resume", __doc__)
     parser.add_argument("--kills", type=int, default=20, help="how often the process is killed [20]")
     parser.add_argument("--seed", type=int, default=0, help="decides the moments [0]")
     parser.add_argument("--patients", type=int, default=150, help="simulated stays [150]")

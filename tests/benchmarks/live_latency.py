@@ -3,7 +3,6 @@
 python -m tests.benchmarks live_latency --pages 5 --appends 60
 """
 
-import argparse
 import random
 import statistics
 import sys
@@ -18,7 +17,7 @@ from playwright.sync_api import Page
 from shared.layout import RunLayout
 from shared.schema import RunState
 from shared.writer import JsonlWriter
-from tests.benchmarks.harness import report
+from tests.benchmarks.harness import parser_of, report
 from tests.browser.driving import chromium, dashboard, open_page
 from tests.run_factory import beat, make_run, training_row
 
@@ -83,7 +82,7 @@ def measure(pages: int, appends: int, seed: int) -> list[list[float]]:
 
 def main(argv: list[str]) -> None:
     """Run the benchmark and report."""
-    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks live_latency", description=__doc__)
+    parser = parser_of("live_latency", __doc__)
     parser.add_argument("--pages", type=int, default=5, help="open pages, each in a browser profile of its own")
     parser.add_argument("--appends", type=int, default=60, help="steps appended")
     parser.add_argument("--seed", type=int, default=0)

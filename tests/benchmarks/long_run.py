@@ -3,7 +3,6 @@
 python -m tests.benchmarks long_run --steps 3000000
 """
 
-import argparse
 import sys
 import tempfile
 import time
@@ -16,7 +15,7 @@ import psutil
 from playwright.sync_api import Page
 
 from shared.layout import RunLayout
-from tests.benchmarks.harness import report
+from tests.benchmarks.harness import parser_of, report
 from tests.browser.driving import chromium, open_page, serving
 from tests.run_factory import make_run
 
@@ -93,7 +92,7 @@ def peak_of(pid: int) -> int | None:
 
 def main(argv: list[str]) -> None:
     """Run the benchmark and report."""
-    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks long_run", description=__doc__)
+    parser = parser_of("long_run", __doc__)
     parser.add_argument("--steps", type=int, default=3_000_000)
     parser.add_argument("--zooms", type=int, default=9)
     parser.add_argument("--seed", type=int, default=0)

@@ -3,7 +3,6 @@
 python -m tests.benchmarks overview --runs 2000 --rounds 5
 """
 
-import argparse
 import random
 import shutil
 import statistics
@@ -18,7 +17,7 @@ from playwright.sync_api import Page
 
 from shared.layout import RunLayout
 from shared.schema import RunState, now
-from tests.benchmarks.harness import report
+from tests.benchmarks.harness import parser_of, report
 from tests.browser.driving import chromium, dashboard
 from tests.run_factory import GONE_PID, make_run
 
@@ -123,7 +122,7 @@ def measure(number: int, rounds: int, seed: int) -> tuple[list[tuple[float, floa
 
 def main(argv: list[str]) -> None:
     """Run the benchmark and report."""
-    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks overview", description=__doc__)
+    parser = parser_of("overview", __doc__)
     parser.add_argument("--runs", type=int, default=2000, help="runs in the folder")
     parser.add_argument("--rounds", type=int, default=5, help="cold starts; four new runs are made for each")
     parser.add_argument("--seed", type=int, default=0)

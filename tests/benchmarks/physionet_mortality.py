@@ -8,7 +8,6 @@ a part of the training stays of seed 0. Each training has a limit of five minute
 two run side by side: at this width a second thread waits more than it works.
 """
 
-import argparse
 import subprocess
 import sys
 import tempfile
@@ -19,7 +18,7 @@ from statistics import mean
 
 from shared.layout import iter_runs
 from shared.reader import JsonlTail
-from tests.benchmarks.harness import report
+from tests.benchmarks.harness import parser_of, report
 from tests.benchmarks.train_throughput import RAW
 
 OPTIONS = {
@@ -32,7 +31,7 @@ OPTIONS = {
 
 def main(argv: list[str]) -> None:
     """Train and score every seed, then report means."""
-    parser = argparse.ArgumentParser(prog="physionet_mortality", description=__doc__)
+    parser = parser_of("physionet_mortality", __doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--side-by-side", type=int, default=2, help="trainings at a time")
     options = parser.parse_args(argv)

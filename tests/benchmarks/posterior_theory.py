@@ -4,7 +4,6 @@
 are as many latents as dimensions, with a learned one 10. Everything is read by the product's own functions.
 """
 
-import argparse
 import itertools
 from typing import Any
 
@@ -13,7 +12,7 @@ import torch
 
 from backend.probe_row import probe_row
 from backend.reliance import reconstruction_figures
-from tests.benchmarks.harness import report
+from tests.benchmarks.harness import parser_of, report
 from tests.linear_vae import LinearVAEs, data, optimum, train
 
 EIGENVALUES = torch.from_numpy(np.geomspace(12, 0.3, 20))
@@ -25,7 +24,7 @@ SWAPS = 5
 
 def main(argv: list[str]) -> None:
     """Run the benchmark."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of("posterior_theory", __doc__)
     parser.add_argument("--seeds", type=int, default=3, help="data sets, each with weights of its own [3]")
     parser.add_argument("--steps", type=int, default=15_000, help="optimizer steps [15000]")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads [1]")

@@ -1,6 +1,5 @@
 """Wall seconds and peak memory of preparing PhysioNet 2012 from its archives, as one command of a fresh process."""
 
-import argparse
 import subprocess
 import sys
 import tempfile
@@ -10,14 +9,14 @@ from pathlib import Path
 import orjson
 import psutil
 
-from tests.benchmarks.harness import REPOSITORY, report
+from tests.benchmarks.harness import REPOSITORY, parser_of, report
 
 SAMPLE_EVERY_S = 0.02
 
 
 def main(argv: list[str]) -> None:
     """Prepare the challenge's sets a few times; report every run, and the slowest and largest as figures."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = parser_of("prepare", __doc__)
     default = REPOSITORY.parent / "shared" / "data" / "physionet2012"
     parser.add_argument("--src", type=Path, default=default, help="folder with set-*.tar.gz and Outcomes-*.txt")
     parser.add_argument("--runs", type=int, default=3, help="times to prepare it")

@@ -5,7 +5,6 @@ share is the mean time of an evaluation, its figures and snapshots, over the wal
 are made than the cadence asks for, and none is left out for want of a budget: both only serve the measurement.
 """
 
-import argparse
 import contextlib
 import io
 import statistics
@@ -20,7 +19,7 @@ from backend.train import train
 from shared.configuring import build_config
 from shared.layout import RunLayout
 from shared.reader import JsonlTail
-from tests.benchmarks.harness import report
+from tests.benchmarks.harness import parser_of, report
 
 CADENCE = PRESETS["standard"][0]
 PATIENTS = 256
@@ -28,7 +27,7 @@ PATIENTS = 256
 
 def main(argv: list[str]) -> None:
     """Run the benchmark."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of("probe_cost", __doc__)
     parser.add_argument("--runs", type=int, default=2, help="runs of 200 steps [2]")
     parser.add_argument("--every", type=int, default=40, help="steps between evaluations [40]")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads [1]")

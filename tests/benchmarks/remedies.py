@@ -6,7 +6,6 @@ collapse took of active units, of information, and of the information of each le
 its latents (over 0.05). "healthy" is the same training without its fault, "nothing" the one in which nothing is done.
 """
 
-import argparse
 import multiprocessing
 import statistics
 from collections.abc import Iterable
@@ -16,7 +15,7 @@ from typing import Any
 
 from shared.remedies import REMEDIES
 from tests.benchmarks.curing import EVERY, GONE, HEALTHY, SEQSET, STEPS, Ending, train
-from tests.benchmarks.harness import report
+from tests.benchmarks.harness import parser_of, report
 from tests.benchmarks.harness import table as table_text
 
 SCENARIOS = (
@@ -30,7 +29,7 @@ OUT_OF_REACH = ("smoothed",)
 
 def main(argv: list[str]) -> None:
     """Run all trainings, then the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of("remedies", __doc__)
     parser.add_argument("--seeds", type=int, default=3, help="trainings of each kind [3]")
     parser.add_argument("--jobs", type=int, default=1, help="processes [1]")
     parser.add_argument("--scenarios", nargs="*", default=[*SCENARIOS, SEQSET, *OUT_OF_REACH], help="[all]")

@@ -6,7 +6,6 @@ Eight hours at one step in two seconds are 14,400 steps; they are appended as fa
 resident memory, from after the first visits to after the last have been forgotten.
 """
 
-import argparse
 import sys
 import tempfile
 import threading
@@ -21,7 +20,7 @@ from playwright.sync_api import Browser
 from shared.layout import RunLayout
 from shared.schema import RunState
 from shared.writer import JsonlWriter
-from tests.benchmarks.harness import report
+from tests.benchmarks.harness import parser_of, report
 from tests.browser.driving import chromium, open_page, serving
 from tests.run_factory import beat, make_run, probe_row, training_row
 
@@ -121,9 +120,7 @@ def measure(runs: Path, visits: int, steps: int) -> dict[str, object]:
 
 def main(argv: list[str]) -> None:
     """Run the benchmark and report."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tests.benchmarks soak", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of("soak", __doc__)
     parser.add_argument("--visits", type=int, default=200)
     parser.add_argument("--steps", type=int, default=14_400)
     args = parser.parse_args(argv)

@@ -9,7 +9,6 @@ monitoring. Then the operations of one step are counted: floating-point operatio
 (Williams et al. 2009), both measured here; the sum over operations over the time of the step is `roofline_share`.
 """
 
-import argparse
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterator
@@ -31,7 +30,7 @@ from backend.store import PreparedDataset
 from shared.config import TrainConfig
 from shared.configuring import build_config
 from tests.benchmarks.attainable import attainable, best, now
-from tests.benchmarks.harness import report
+from tests.benchmarks.harness import parser_of, report
 from tests.benchmarks.train_throughput import OLDER, batches_of, prepared, stepper
 
 WARM_STEPS = 5
@@ -187,9 +186,7 @@ def roofline(config: TrainConfig, data: PreparedDataset) -> tuple[list[dict[str,
 
 def main(argv: list[str]) -> None:
     """Measure and report."""
-    parser = argparse.ArgumentParser(
-        prog="train_profile", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of("train_profile", __doc__)
     parser.add_argument("--data", type=Path, help="prepared PhysioNet 2012")
     parser.add_argument("--older-sizes", action="store_true", help="the older system's sizes")
     parser.add_argument("--batch-size", type=int, default=32)

@@ -28,7 +28,7 @@ from backend.store import PreparedDataset
 from shared.configuring import build_config
 from tests import padded, reference
 from tests.benchmarks.attainable import attainable
-from tests.benchmarks.harness import report
+from tests.benchmarks.harness import parser_of, report
 
 RAW = Path(__file__).parents[3] / "shared" / "data" / "physionet2012"
 OLDER = {
@@ -41,7 +41,7 @@ T = TypeVar("T")
 
 def main(argv: list[str]) -> None:
     """Measure and report."""
-    parser = argparse.ArgumentParser(prog="train_throughput", description=__doc__)
+    parser = parser_of("train_throughput", __doc__)
     parser.add_argument("--data", type=Path, help="prepared PhysioNet 2012")
     parser.add_argument("--older-sizes", action="store_true", help="the older system's sizes, both decoders")
     parser.add_argument("--padded", action="store_true", help="against padded blocks, at batch 32")

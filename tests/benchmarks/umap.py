@@ -8,14 +8,13 @@ included, with nothing of numba kept from before; `progress_seen` counts the dif
 `cached_s`: back to PCA and to UMAP again, from the click to the points drawn. Timed inside the page.
 """
 
-import argparse
 import statistics
 import tempfile
 from pathlib import Path
 
 from playwright.sync_api import Page
 
-from tests.benchmarks.harness import report
+from tests.benchmarks.harness import parser_of, report
 from tests.browser.driving import chromium, dashboard, open_page
 from tests.latent_runs import latent_run, make_latents
 
@@ -116,9 +115,7 @@ def first_picture(page: Page, run: str) -> float:
 
 def main(argv: list[str]) -> None:
     """Run the benchmark and report."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tests.benchmarks umap", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of("umap", __doc__)
     parser.add_argument("--sets", type=int, default=10_000, help="latents [10,000]")
     parser.add_argument("--dims", type=int, default=128, help="latent dimensions [128]")
     parser.add_argument("--rounds", type=int, default=3, help="runs chosen, one after the other [3]")

@@ -1,6 +1,5 @@
 """Microseconds to log one training step of 8 scalars, beside the usual ways in the same run."""
 
-import argparse
 import importlib.util
 import json
 import tempfile
@@ -13,7 +12,7 @@ import numpy as np
 import orjson
 
 from shared.writer import JsonlWriter
-from tests.benchmarks.harness import report
+from tests.benchmarks.harness import parser_of, report
 
 Timing = tuple[np.ndarray, float]
 """Nanoseconds of each step, and bytes per step."""
@@ -24,7 +23,7 @@ WARM_UP = 200
 
 def main(argv: list[str]) -> None:
     """Time every writer on the same rows, round by round, then print microseconds per step and ratios against ours."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = parser_of("write_cost", __doc__)
     parser.add_argument("--steps", type=int, default=10_000, help="steps timed per writer and round")
     parser.add_argument("--rounds", type=int, default=5, help="rounds; the writers take turns, so that a busy moment hits all")
     parser.add_argument("--dir", type=Path, default=None, help="folder to write to (default: a temporary one)")
