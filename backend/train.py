@@ -38,7 +38,7 @@ from backend.remedies import check_remedies, remedy
 from backend.resume import Resume, open_resume
 from backend.saving import Saving
 from backend.stopping import stop_signals
-from backend.token_batches import stream
+from backend.token_batches import stream, world_of
 from backend.validation import Part
 from shared.collapse import COLLAPSES
 from shared.config import TrainConfig
@@ -101,6 +101,7 @@ def train(config: TrainConfig, resume: Resume | None = None) -> int:
     if resume is not None and plan.nothing_left and resume.info.state is RunState.FINISHED:
         print(f"{resume.layout.root} is finished at step {plan.start_step:,}; raise --max_epochs or --max_steps to go on")
         return 0
+    check_finishing(config, plan)
     module = build_module(config, data, plan.total_steps)
     fresh = load_weights(module, Path(config.trainer.init_from)) if config.trainer.init_from and resume is None else []
     recorder = open_for(
@@ -144,6 +145,19 @@ def check_devices(config: TrainConfig, accelerator: str) -> None:
     there = torch.cuda.device_count()
     if accelerator == "gpu" and config.trainer.devices > there:
         raise InputError(f"trainer.devices: {config.trainer.devices} asked for, and this machine has {there} GPU(s)")
+
+
+def check_finishing(config: TrainConfig, plan: Plan) -> None:
+    """Refuse to make the final scores of a run, all that is left of it, from shards: Lightning has taken those off the GPUs by then.
+
+    Raises:
+        InputError: names the way that works.
+    """
+    if plan.nothing_left and config.trainer.strategy == "fsdp" and world_of(config) > 1:
+        raise InputError(
+            f"trainer.strategy: 'fsdp', and nothing is left of this run at step {plan.start_step:,} but its final scores; resume it "
+            "with --devices 1 --num_nodes 1, or raise --max_epochs or --max_steps to train on"
+        )
 
 
 def announce(job: Job, fresh: list[str]) -> None:

@@ -1,5 +1,6 @@
 """A run of several processes ends in order, whoever is interrupted or dies, and goes on with another number of them."""
 
+import dataclasses
 import os
 import re
 import subprocess
@@ -8,6 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from backend.plan import Plan
+from backend.train import check_finishing
+from shared.configuring import build_config
+from shared.errors import InputError
 from shared.layout import RunLayout
 from tests.ranked import ROOT, assert_as_one, one, process, stays, train, words
 from tests.tiny_runs import events, go_on, info, metrics, newest
@@ -116,3 +121,12 @@ def test_torchrun_starts_them_and_a_collapse_stops_all_at_once(stays: Path, tmp_
     assert len(list((tmp_path / "runs").iterdir())) == 1, "one run folder"
     assert info(run).state == "interrupted" and "stopped by" in (info(run).error or ""), done.stderr[-3000:]
     assert "exitcode  : 3" in done.stderr or "exitcode: 3" in done.stderr, done.stderr[-3000:]
+
+
+def test_final_scores_alone_are_not_made_from_shards() -> None:
+    fsdp = build_config({"devices": 2, "strategy": "fsdp"})
+    plan = Plan(8, 3, 2, 1, 6, 6, 6, 3, 8, 0)
+    with pytest.raises(InputError, match=r"trainer\.strategy: 'fsdp', and nothing is left .* step 6 .* --devices 1"):
+        check_finishing(fsdp, plan)
+    check_finishing(fsdp, dataclasses.replace(plan, start_step=5))
+    check_finishing(build_config({"devices": 2}), plan)

@@ -1,5 +1,7 @@
-"""What the reader has chosen on the Latent space page. The address holds all that was chosen; where no
-dimension was, the session keeps the one that it showed first."""
+"""What the reader has chosen on the Latent space page. The address holds it.
+
+Where no dimension was chosen, the session keeps the one that it showed first.
+"""
 
 from collections.abc import Mapping, Sequence
 

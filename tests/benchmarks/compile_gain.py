@@ -4,7 +4,8 @@
     python -m tests.benchmarks compile_gain --older-sizes
 
 Every batch has other numbers of stays' sets and events. A recompilation storm would show as graphs that grow with the batches; the
-steps after which the warm-up is paid back follow from both times, on a GPU; on a CPU the time of a step is processor time. Plain and compiled steps take turns over the same batches.
+steps after which the warm-up is paid back follow from both times, on a GPU; on a CPU the time of a step is processor time. Plain and
+compiled steps take turns over the same batches.
 """
 
 import time
