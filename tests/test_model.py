@@ -7,7 +7,6 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
-from backend.batches import Batch
 from backend.build import compile_dense_parts, recompute_blocks
 from backend.layers import AttentionPool
 from backend.lit import SeqSetVAEModule
@@ -16,6 +15,7 @@ from shared.config import TrainConfig
 from shared.configuring import build_config
 from tests import padded, reference
 from tests.cohort import VARIABLES, batch_of, cohort
+from tests.kept import kept_for_backward
 
 VARIANTS = {
     "full": {"set_attention": "full"},
@@ -188,22 +188,6 @@ def test_blocks_that_run_again_keep_less_and_give_the_same_gradients(options):
     (kept, gradients), (kept_again, gradients_again) = (kept_for_backward(seeded(module), batch) for module in (plain, again))
     assert kept_again < 0.6 * kept
     assert all(torch.equal(a, b) for a, b in zip(gradients, gradients_again, strict=True))
-
-
-def kept_for_backward(module: SeqSetVAEModule, batch: Batch) -> tuple[int, list[torch.Tensor]]:
-    """Bytes besides weights that a step's forward pass leaves for its backward pass, and the gradients."""
-    weights = {p.untyped_storage().data_ptr() for p in module.parameters()}
-    stores: dict[int, torch.UntypedStorage] = {}
-
-    def keep(x: torch.Tensor) -> torch.Tensor:
-        stores[x.untyped_storage().data_ptr()] = x.untyped_storage()
-        return x
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
-        loss = module.training_step(batch, 0)["loss"]
-    kept = sum(store.nbytes() for place, store in stores.items() if place not in weights)
-    loss.backward()
-    return kept, [p.grad for p in module.parameters() if p.grad is not None]
 
 
 @pytest.mark.parametrize("options", [*VARIANTS.values(), {"loss_weighting": "dynamic"}], ids=[*VARIANTS, "dynamic weights"])

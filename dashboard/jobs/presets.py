@@ -47,8 +47,8 @@ PRESETS = {
             "memory",
             "Low memory",
             "One stay at a time, and eight of them to a step: as many per step as the defaults have. Blocks keep nothing for the "
-            "backward pass but run again there (a third of the memory), and batches are loaded by one process without pinned memory.",
-            "A stay takes three to four times as long as in batches of 16 (measured: 22 against 71 stays/s, and a tenth more for what "
+            "backward pass but run again there (a third of the activations), and batches are loaded by one process without pinned memory.",
+            "A stay takes three to four times as long as in batches of 16 (measured: 22 against 71 stays/s, and about a quarter more for what "
             "runs twice). The model and what it learns from are those of the defaults. Ask preflight for the memory it takes.",
             {
                 "batch_size": 1, "gradient_accumulation_steps": 8, "gradient_checkpointing": True, "num_workers": 1, "pin_memory": False,
