@@ -107,7 +107,7 @@ class Preflight:
             found.append("there is not enough disk: free some, or choose another output.output_dir")
         if self.totals.memory_bytes > 0.95 * self.totals.memory_there_bytes:
             found.append(
-                "memory is short: set trainer.gradient_checkpointing (a third of the activations, about a quarter slower), or lower data.batch_size "
+                "memory is short: set trainer.gradient_checkpointing (a third of the activations, a quarter slower), or lower data.batch_size "
                 "(or data.batch_events)"
             )
         return found
