@@ -33,7 +33,10 @@ INTERRUPTED = 130
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command; 2 for bad input, with a message and no traceback. Only the command's own modules are loaded."""
+    """Run one command; 2 for bad input, with a message and no traceback.
+
+    Only the command's own module is loaded, which loads what takes seconds, torch above all, when it runs.
+    """
     words = sys.argv[1:] if argv is None else argv
     parser = argparse.ArgumentParser(
         prog="python -m backend", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter

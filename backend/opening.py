@@ -11,10 +11,11 @@ from pathlib import Path
 from types import TracebackType
 
 from backend.checkpoints import repair_sidecars
+from backend.ownership import HELPER_OF, refuse_running
 from backend.plan import Plan
 from backend.ranks import RankFailedError, is_echo
 from backend.recorder import RunRecorder
-from backend.resume import HELPER_OF, Resume, clear_after, refuse_running
+from backend.resume import Resume, clear_after
 from backend.stopping import CollapseStop, NotSavedError, StopRequested
 from backend.store import PreparedDataset
 from shared.config import TrainConfig

@@ -21,7 +21,7 @@ import torch
 import torch.distributed as dist
 from lightning.fabric.plugins.environments import LightningEnvironment
 
-from backend.resume import HELPER_OF
+from backend.ownership import HELPER_OF
 from backend.strategies import WatchedDDP, WatchedLauncher, ddp
 from shared.config import TrainConfig
 from shared.errors import InputError

@@ -24,7 +24,7 @@ from backend.progress import Progress
 from backend.recorder import RunRecorder
 from backend.store import PreparedDataset
 from backend.token_batches import events_of, stream
-from backend.train import Job, callbacks
+from backend.training import Job, callbacks
 from shared.config import TrainConfig
 from shared.configuring import build_config
 from shared.errors import InputError

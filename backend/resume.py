@@ -1,28 +1,22 @@
 """Going on where a run stopped: which run, which checkpoint, which batch, and what has to be brought in line first."""
 
-import os
 import shutil
-import socket
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from backend.checkpoints import load_checkpoint
 from backend.earlier import of_earlier
+from backend.ownership import refuse_imported, refuse_running
 from backend.plan import Position
 from shared.config import FIXED_ON_RESUME, TrainConfig
 from shared.configuring import build_config
 from shared.errors import InputError
 from shared.layout import SNAPSHOT_KINDS, RunLayout
-from shared.reader import Health, read_record, read_status
-from shared.schema import RunInfo, now
+from shared.reader import read_record
+from shared.schema import RunInfo
 from shared.writer import warn_on_stderr
 
-HELPER_OF = "SEQSETVAE_RUN"
-"""Set by the first process of a run on several devices: the helpers it starts write into no folder of their own."""
-ALIVE_WITHIN = timedelta(seconds=30)
-CLOCK_SLACK_S = 60.0
 NEEDED = ("batches", "batch_size", "settled")
 """What a checkpoint has to say besides its weights to be gone on with."""
 
@@ -96,48 +90,6 @@ def open_resume(target: Path) -> Resume:
     if checkpoint is not None and not checkpoint["seqsetvae"]["settled"]:
         raise InputError(f"{path}: was saved in the middle of a step; resume the run folder {layout.root} instead")
     return Resume(layout, info, path, checkpoint)
-
-
-def refuse_imported(layout: RunLayout, info: RunInfo) -> None:
-    """Refuse a run that another program trained. Raises InputError."""
-    if info.imported is not None:
-        raise InputError(
-            f"{layout.root}: was imported from the TensorBoard log {info.imported.path}; it has no checkpoint of this program to go "
-            "on with. Resume it with the program that trained it, and import again"
-        )
-
-
-def refuse_running(layout: RunLayout) -> None:
-    """Refuse to be a second writer. On one machine the process decides, however old its heartbeat; from afar that has to.
-
-    Raises:
-        InputError: names the process.
-    """
-    if HELPER_OF in os.environ:
-        return
-    status = read_status(layout)
-    beat, session = status.heartbeat, status.info.sessions[-1] if status.info and status.info.sessions else None
-    if status.health not in (Health.RUNNING, Health.CREATED, Health.STALE):
-        return
-    if session is not None and session.host == socket.gethostname():
-        pid, host = session.pid, "this machine"
-        busy = pid != os.getpid() and not started_after(pid, session.started_at)
-    elif beat is not None:
-        pid, host, busy = beat.pid, beat.host, now() - beat.at <= ALIVE_WITHIN
-    else:
-        return
-    if busy:
-        raise InputError(f"{layout.root}: process {pid} on {host} is still training this run; stop it first")
-
-
-def started_after(pid: int, moment: datetime) -> bool:
-    """Whether a living process is too young to have been there at `moment`: its number was given out again."""
-    try:
-        ticks = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
-        booted = next(int(line.split()[1]) for line in Path("/proc/stat").read_text().splitlines() if line.startswith("btime"))
-    except (OSError, IndexError, StopIteration):
-        return False
-    return booted + ticks / os.sysconf("SC_CLK_TCK") > moment.timestamp() + CLOCK_SLACK_S
 
 
 def furthest(layout: RunLayout) -> Path | None:

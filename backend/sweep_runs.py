@@ -15,7 +15,7 @@ from typing import IO
 
 from optuna.trial import Trial
 
-from backend.resume import HELPER_OF, refuse_running
+from backend.ownership import HELPER_OF, refuse_running
 from backend.sweep_space import Space
 from shared.collapse import COLLAPSES
 from shared.errors import InputError

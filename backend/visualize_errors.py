@@ -12,7 +12,7 @@ from backend.plots import GRID, INK, caption, nothing
 from shared import reconstruction_stats as stats
 
 if TYPE_CHECKING:
-    from backend.visualize import Seen
+    from backend.visualize_checkpoint import Seen
 
 MOST_VARIABLES = 40
 NO_STD = "The decoder predicts no uncertainty"

@@ -21,7 +21,7 @@ from shared.metrics import PROBE
 from shared.probes import History, Probe
 
 if TYPE_CHECKING:
-    from backend.visualize import Seen
+    from backend.visualize_checkpoint import Seen
 
 KINDS = {"active": (INK["training"], "o"), "mixed": (INK["probe"], "s"), "passive": (INK["note"], "x")}
 SUMMARY = (

@@ -11,7 +11,7 @@ from matplotlib.collections import PathCollection
 from backend.plots import INK, caption, nothing
 
 if TYPE_CHECKING:
-    from backend.visualize import Seen
+    from backend.visualize_checkpoint import Seen
 
 ANSWERS = ((0.0, "no", INK["training"], "o"), (1.0, "yes", INK["probe"], "^"))
 UNKNOWN = "#D1D5DB"

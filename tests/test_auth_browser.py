@@ -75,7 +75,7 @@ def unprotected(browser: Browser) -> Iterator[Page]:
 
 def settled(page: Page) -> None:
     """The page is drawn, and no script of it runs."""
-    page.wait_for_selector(".stApp[data-test-script-state=notRunning] .sv-bell", timeout=30_000)
+    page.wait_for_selector(".stApp[data-test-script-state=notRunning] .sv-bell")
     assert page.locator('[data-testid="stException"]').count() == 0
 
 
@@ -100,7 +100,7 @@ def test_from_the_form_to_the_run_and_out_again(browser: Browser, server: str) -
     page.goto(f"{server}/live?run=plain")
     page.get_by_label("Access token").fill(TOKEN)
     page.get_by_role("button", name="Sign in").click()
-    page.wait_for_selector("[data-chart=kl] .main-svg", timeout=30_000)
+    page.wait_for_selector("[data-chart=kl] .main-svg")
     assert page.url == f"{server}/live?run=plain"
     assert TOKEN not in page.evaluate("document.cookie + document.documentElement.outerHTML"), "no script can read it"
     assert not [text for text in said if "Content Security Policy" in text]
@@ -124,7 +124,7 @@ def follow_from_elsewhere(page: Page, server: str) -> None:
     page.goto("http://chat.example/")
     assert all(frame.url.startswith(("http://chat.example", "chrome-error:", "about:")) for frame in page.frames)
     page.get_by_role("link", name="run").click()
-    page.wait_for_selector(".sv-head", timeout=30_000)
+    page.wait_for_selector(".sv-head")
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -183,7 +183,7 @@ def test_an_account_of_the_organisation(browser: Browser, runs: Path, tmp_path: 
         page.goto(f"{address}/live?run=plain")
         picture(page, "login-oidc")
         page.get_by_role("link", name="Sign in with your organisation").click()
-        page.wait_for_selector(".sv-head", timeout=30_000)
+        page.wait_for_selector(".sv-head")
         assert page.url == f"{address}/live?run=plain"
         page.get_by_role("button", name="Notices").click()
         expect(page.locator(".sv-bell-account")).to_contain_text("ann@example.org")

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from backend.__main__ import COMMANDS
+
 ROOT = Path(__file__).resolve().parents[1]
 MAX_FILE_LINES = 300
 MAX_FUNCTION_LINES = 45
@@ -110,6 +112,19 @@ def test_light_packages_load_nothing_heavy() -> None:
     code = "import sys, shared.collapse, shared.config, shared.dataset, shared.reader, shared.writer; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=True, text=True).stdout.split()
     assert {"torch", "lightning", "streamlit", "plotly", "backend", "dashboard"}.isdisjoint(loaded)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_says_what_it_takes_before_it_loads_what_takes_long(command: str) -> None:
+    """Help, and the mistakes that a command line shows by itself, are answered in a fraction of a second."""
+    code = (
+        "import contextlib, sys, backend.__main__ as backend\n"
+        f"with contextlib.suppress(SystemExit): backend.main([{command!r}, '--help'])\n"
+        "print(*sys.modules, file=sys.stderr)"
+    )
+    loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=True, text=True).stderr.split()
+    assert COMMANDS[command][0] in loaded
+    assert {"torch", "lightning", "pandas", "scipy", "matplotlib"}.isdisjoint(loaded)
 
 
 def blanket_handlers(tree: ast.Module) -> Iterator[int]:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from backend.__main__ import main
-from backend.branch import before
+from backend.branching import before
 from backend.checkpoints import load_checkpoint
 from shared.layout import RunLayout
 from tests.tiny_runs import evaluations, events, go_on, info, metrics, newest, start, stays
@@ -34,7 +34,7 @@ def rewritten(run: RunLayout, lost_from: int | None) -> RunLayout:
 @pytest.fixture(scope="module")
 def trained(stays: Path, tmp_path_factory: pytest.TempPathFactory) -> RunLayout:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("backend.train.in_sight", lambda monitor: False)
+        patch.setattr("backend.training.in_sight", lambda monitor: False)
         return start(stays, tmp_path_factory.mktemp("trained"), update_frequency=1, beta_warmup_steps=2)
 
 

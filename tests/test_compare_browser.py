@@ -101,10 +101,10 @@ def test_states_are_named(browser: Browser, address: str) -> None:
     assert list(traces(page, "training.loss")) == ["collapsed"]
     check(page, "compare-states", but=SCROLL)
     page.goto(f"{address}?filter=state:asleep")
-    expect(page.locator(".sv-banners")).to_contain_text("no such state", timeout=20_000)
+    expect(page.locator(".sv-banners")).to_contain_text("no such state")
     expect(page.locator("[data-state=nothing]")).to_contain_text("Change the filter")
     page.goto(f"{address}?run=gone")
-    expect(page.locator("[data-state=nothing]")).to_contain_text("Choose others above", timeout=20_000)
+    expect(page.locator("[data-state=nothing]")).to_contain_text("Choose others above")
     page.close()
 
 
@@ -129,7 +129,7 @@ def test_a_run_that_goes_on_grows_in_place(browser: Browser, address: str, runs:
         "one connection for all runs"
     )
     JsonlWriter(runs / "growing" / "metrics.jsonl").write(301, training_row(301, np.random.default_rng(0)))
-    page.wait_for_function("window.plot.isConnected && window.plot._fullData[0].x.at(-1) === 301", timeout=20_000)
+    page.wait_for_function("window.plot.isConnected && window.plot._fullData[0].x.at(-1) === 301")
     assert page.evaluate(
         "window.still === document.querySelector('[data-chart=\"validation.auroc\"] .sv-plot').dataset.revision"
     )
@@ -143,7 +143,7 @@ def test_a_run_that_goes_on_grows_in_place(browser: Browser, address: str, runs:
 
 def test_what_is_saved(browser: Browser, address: str, runs: Path, tmp_path: Path) -> None:
     page = open_tab(browser, f"{address}?filter=b*&tab=export&metrics=losses")
-    page.wait_for_selector(".sv-offer", timeout=30_000)
+    page.wait_for_selector(".sv-offer")
     for kind, read in (("csv", pd.read_csv), ("parquet", pd.read_parquet)):
         with page.expect_download() as caught:
             page.click(f"[data-export={kind}]")
@@ -175,7 +175,7 @@ def open_report(browser: Browser, path: Path) -> None:
     page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: problems.append(str(error)))
     page.goto(path.as_uri())
-    page.wait_for_selector('body[data-drawn="10"]', timeout=30_000)
+    page.wait_for_selector('body[data-drawn="10"]')
     assert not problems and all(url.startswith(("file:", "data:", "blob:")) for url in asked)
     assert page.locator(".main-svg .scatterlayer .trace").count() == 6 * 7, (
         "six runs, in five charts that have values and two of relations"
@@ -195,12 +195,12 @@ def test_runs_appear_by_themselves(browser: Browser, tmp_path: Path) -> None:
     (tmp_path / "runs").mkdir()
     with dashboard(tmp_path / "runs") as served:
         page = open_tab(browser, f"{served}/compare")
-        expect(page.locator("[data-state=landing]")).to_contain_text("make demo", timeout=20_000)
+        expect(page.locator("[data-state=landing]")).to_contain_text("make demo")
         compared_run(tmp_path / "runs", "first", steps=60)
         wait_charts(page, "training.loss")
         assert "run=first" in page.url
         page.goto(f"{served}/compare?filter=*r*")
-        expect(page.locator(".sv-run-entry")).to_have_count(1, timeout=20_000)
+        expect(page.locator(".sv-run-entry")).to_have_count(1)
         compared_run(tmp_path / "runs", "third", steps=60)
-        expect(page.locator(".sv-run-entry")).to_have_count(2, timeout=20_000)
+        expect(page.locator(".sv-run-entry")).to_have_count(2)
         page.close()

@@ -41,7 +41,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_live_page_of_each_state(browser: Browser, address: str, name: str) -> None:
     state, words = STATES[name]
     page = open_tab(browser, f"{address}/live?run={name}")
-    expect(page.locator(f".sv-head [data-state={state}]")).to_be_visible(timeout=20_000)
+    expect(page.locator(f".sv-head [data-state={state}]")).to_be_visible()
     expect(page.locator(".sv-banners")).to_contain_text(words)
     wait_charts(page, "kl")
     check(page, f"live-{name}-1440-light")
@@ -76,14 +76,14 @@ def test_names_that_are_no_run(browser: Browser, address: str) -> None:
     page = open_tab(browser, address)
     for name in ("../../etc", "no-such-run"):
         page.goto(f"{address}/live?run={name}")
-        expect(page.locator("[data-state=gone]")).to_contain_text("This run is not here", timeout=20_000)
+        expect(page.locator("[data-state=gone]")).to_contain_text("This run is not here")
         check(page, f"gone-{len(name)}")
     page.close()
 
 
 def test_broken_run_says_why(browser: Browser, address: str) -> None:
     page = open_tab(browser, f"{address}/live?run=broken-json")
-    expect(page.locator(".sv-banners")).to_contain_text("not valid JSON", timeout=20_000)
+    expect(page.locator(".sv-banners")).to_contain_text("not valid JSON")
     check(page, "broken-json")
     page.close()
 
@@ -106,14 +106,14 @@ def test_a_step_reaches_number_and_chart_and_zoom_stays(browser: Browser, addres
     page.evaluate("window.plot = document.querySelector('[data-chart=kl] .js-plotly-plot')")
     scroll = page.evaluate("document.querySelector('[data-chart=kl]').getBoundingClientRect().top")
     JsonlWriter(layout.metrics).write(401, training_row(401, np.random.default_rng(0)))
-    expect(page.locator("[data-metric=step]")).to_have_text("401", timeout=20_000)
-    page.wait_for_function("window.plot.dataset.revision.includes('-401-')", timeout=40_000)  # a slow machine draws less often
+    expect(page.locator("[data-metric=step]")).to_have_text("401")
+    page.wait_for_function("window.plot.dataset.revision.includes('-401-')")
     assert page.evaluate("window.plot._fullData[0].x.at(-1)") < 401, "at the resolution of the part that is looked at"
     assert ranges(page) == before, "zoom is kept"
     assert page.evaluate("window.plot.isConnected"), "updated in place, not drawn anew"
     assert page.evaluate("document.querySelector('[data-chart=kl]').getBoundingClientRect().top") == scroll, "nothing jumps"
     page.get_by_text("Linear", exact=True).click()
-    page.wait_for_function("window.plot._fullLayout.yaxis.type === 'linear'", timeout=20_000)
+    page.wait_for_function("window.plot._fullLayout.yaxis.type === 'linear'")
     page.close()
     shutil.rmtree(layout.root)
 
@@ -122,17 +122,17 @@ def test_life_of_a_run_on_an_open_page(browser: Browser, tmp_path: Path) -> None
     """No run; created; first step; gone: each by itself, without a reload."""
     with dashboard(tmp_path / "runs") as address:
         page = open_tab(browser, address)
-        expect(page.locator("[data-state=landing]")).to_contain_text("make demo", timeout=20_000)
+        expect(page.locator("[data-state=landing]")).to_contain_text("make demo")
         check(page, "landing")
         layout = make_run(tmp_path / "runs", "first", state=RunState.CREATED, age=timedelta(0))
         page.click("a[data-run=first]")
-        expect(page.locator("[data-state=waiting]")).to_be_visible(timeout=20_000)
+        expect(page.locator("[data-state=waiting]")).to_be_visible()
         check(page, "waiting")
         become_running(layout)
         wait_charts(page, "kl")
         expect(page.locator(".sv-head [data-state=running]")).to_be_visible()
         shutil.rmtree(layout.root)
-        expect(page.locator("[data-state=gone]")).to_be_visible(timeout=20_000)
+        expect(page.locator("[data-state=gone]")).to_be_visible()
         check(page, "gone-while-open")
         page.close()
 
@@ -152,12 +152,12 @@ def become_running(layout: RunLayout) -> None:
 def test_hidden_tab_costs_nothing_and_catches_up(browser: Browser, address: str, runs: Path) -> None:
     layout = make_run(runs, "hidden", steps=50, state=RunState.RUNNING)
     page = open_tab(browser, f"{address}/live?run=hidden")
-    expect(page.locator("[data-metric=step]")).to_have_text("50", timeout=20_000)
+    expect(page.locator("[data-metric=step]")).to_have_text("50")
     page.wait_for_function("globalThis.seqsetStreams?.values().next().value?.source?.readyState === 1")
     page.evaluate(HIDE, True)
     assert page.evaluate("[...globalThis.seqsetStreams.values()].every(stream => stream.source === null)")
     JsonlWriter(layout.metrics).write(51, training_row(51, np.random.default_rng(0)))
     page.evaluate(HIDE, False)
-    expect(page.locator("[data-metric=step]")).to_have_text("51", timeout=20_000)
+    expect(page.locator("[data-metric=step]")).to_have_text("51")
     page.close()
     shutil.rmtree(layout.root)

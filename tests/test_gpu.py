@@ -7,7 +7,7 @@ import lightning as L
 import pytest
 import torch
 
-from backend import train as training
+from backend import training
 from backend.build import precision_of
 from shared.configuring import build_config
 from shared.layout import RunLayout

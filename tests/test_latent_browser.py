@@ -32,7 +32,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def title(page: Page, text: str, patience_s: float = 20) -> None:
     """Wait for the map of that title, with its points."""
     expect(page.locator(f"{MAP} h3")).to_contain_text(text, timeout=1000 * patience_s)
-    page.wait_for_selector(f"{MAP} .scatterlayer path.point", timeout=20_000)
+    page.wait_for_selector(f"{MAP} .scatterlayer path.point")
 
 
 def lasso(page: Page) -> None:
@@ -52,42 +52,42 @@ def test_from_pca_to_umap_and_to_patients(browser: Browser, address: str, runs: 
     title(page, "PCA of latents, by in hospital mortality")
     expect(page.locator(".sv-map-note")).to_contain_text("300 sets of 60 patients")
     page.get_by_text("UMAP", exact=True).first.click()
-    expect(page.locator(".sv-umap [role=progressbar]")).to_be_visible(timeout=20_000)
+    expect(page.locator(".sv-umap [role=progressbar]")).to_be_visible()
     assert page.locator(f"{MAP} h3").text_content().startswith("PCA"), "PCA stays until UMAP is there"
     title(page, "UMAP of latents", 240)
-    expect(page.locator(f"{MAP} .xtitle")).to_contain_text("UMAP", timeout=30_000)  # drawn: till then the points are PCA's
+    expect(page.locator(f"{MAP} .xtitle")).to_contain_text("UMAP")  # drawn: till then the points are PCA's
     expect(page.locator(".sv-map-note")).to_contain_text("nearest neighbours")
     layout = RunLayout(runs / "parting")
     assert 300 in read_embedding(layout.umap("latents")).frames
     lasso(page)
     area = page.locator(".sv-section", has_text="In the area")
-    expect(area).to_be_visible(timeout=20_000)
+    expect(area).to_be_visible()
     page.get_by_role("button", name="Follow the first 3").click()
-    expect(page.locator("[data-chart=latent-time] .main-svg").first).to_be_visible(timeout=20_000)
+    expect(page.locator("[data-chart=latent-time] .main-svg").first).to_be_visible()
     page.wait_for_function("location.search.split('patient=').length === 4")
     check(page, "latent-umap-1440-light", but=TABLES, full_page=True)
     assert page.locator(f"{MAP} .selectionlayer path").count() > 0
     page.get_by_role("button", name="Clear", exact=True).click()
-    expect(area).to_have_count(0, timeout=20_000)
-    expect(page.locator(f"{MAP} .selectionlayer path")).to_have_count(0, timeout=20_000)
+    expect(area).to_have_count(0)
+    expect(page.locator(f"{MAP} .selectionlayer path")).to_have_count(0)
     seen = page.url
     page.goto("about:blank")
     page.goto(seen)
     title(page, "UMAP of latents")
-    expect(page.locator("[data-chart=latent-time] .main-svg").first).to_be_visible(timeout=20_000)
+    expect(page.locator("[data-chart=latent-time] .main-svg").first).to_be_visible()
     page.close()
 
 
 def test_a_new_snapshot_is_followed_only_by_who_is_at_the_end(browser: Browser, address: str, runs: Path) -> None:
     layout = RunLayout(runs / "parting")
     newest, earlier = (open_tab(browser, f"{address}/latent?run=parting{rest}") for rest in ("", "&source=step-100"))
-    expect(newest.locator(f"{MAP} header")).to_contain_text("step 300", timeout=20_000)
-    expect(earlier.locator(f"{MAP} header")).to_contain_text("step 100", timeout=20_000)
+    expect(newest.locator(f"{MAP} header")).to_contain_text("step 300")
+    expect(earlier.locator(f"{MAP} header")).to_contain_text("step 100")
     rng = np.random.default_rng(0)
     for step in range(400, 600, 10):  # faster than a page is drawn: what the browser still holds must not be taken for a choice
         write_snapshot(layout, step, np.repeat(np.arange(60), 5), rng.normal(size=(300, 6)), rng, 8)
         newest.wait_for_timeout(150)
-    expect(newest.locator(f"{MAP} header")).to_contain_text("step 590", timeout=20_000)
+    expect(newest.locator(f"{MAP} header")).to_contain_text("step 590")
     assert "source=" not in newest.url
     expect(earlier.locator(f"{MAP} header")).to_contain_text("step 100")
     newest.close()
@@ -107,9 +107,9 @@ def test_a_new_snapshot_is_followed_only_by_who_is_at_the_end(browser: Browser, 
 )
 def test_every_state(browser: Browser, address: str, query: str, said: str, width: int, dark: bool) -> None:
     page = open_tab(browser, f"{address}/latent?{query}", width=width, dark=dark)
-    expect(page.locator("main")).to_contain_text(said, timeout=20_000)
+    expect(page.locator("main")).to_contain_text(said)
     if "plane" in query or "of=" in query:
-        page.wait_for_selector(f"{MAP} .scatterlayer path.point", timeout=20_000)
+        page.wait_for_selector(f"{MAP} .scatterlayer path.point")
     name = query.replace("=", "-").replace("&", "-").replace("%3A", "-")
     check(page, f"latent-{name}-{width}-{theme(dark)}", but=TABLES, full_page=True)
     page.close()

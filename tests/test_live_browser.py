@@ -78,7 +78,7 @@ def test_a_collapse_offers_its_remedies_and_the_console_is_text(browser: Browser
     expect(page.locator('[data-testid="stExpanderDetails"] [data-testid="stCode"]')).to_contain_text("--remedy")
     assert page.get_by_role("button", name="Resume with this remedy").count() == 0, "nothing starts without --allow-jobs"
     page.set_viewport_size({"width": 1440, "height": 5200})
-    expect(page.get_by_text("<b>bold</b> words")).to_be_visible(timeout=15_000)
+    expect(page.get_by_text("<b>bold</b> words")).to_be_visible()
     expect(page.get_by_text("20 %")).to_have_count(0)
     page.close()
 
@@ -88,7 +88,7 @@ def test_the_first_page_begins_while_the_server_loads_and_then_shows_its_curves(
     (tmp_path / "sitecustomize.py").write_text(HELD_UP)
     with dashboard(tmp_path / "runs", env={"PYTHONPATH": str(tmp_path)}) as address:
         page = open_tab(browser, f"{address}/live?run=first")  # returns when the document and its scripts are there
-        page.wait_for_function("globalThis.Plotly && document.querySelector('#root').childElementCount > 0", timeout=30_000)
+        page.wait_for_function("globalThis.Plotly && document.querySelector('#root').childElementCount > 0")
         assert page.locator(".sv-head").count() == 0, "the application is not there yet"
         (tmp_path / "open").touch()
         wait_charts(page, "kl", "recon")

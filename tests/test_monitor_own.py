@@ -134,12 +134,12 @@ def preset(options: dict[str, object]) -> tuple[int, int]:
     from types import SimpleNamespace
     from unittest.mock import patch
 
-    from backend import train
+    from backend import training
     from shared.configuring import build_config
 
     job = SimpleNamespace(config=build_config(options), recorder=None, valid_set=None)
-    with patch.object(train, "StayProbe"):
-        monitor = train.posterior_monitor(job)
+    with patch.object(training, "StayProbe"):
+        monitor = training.posterior_monitor(job)
     return monitor.cadence.update_frequency, monitor.cadence.plot_frequency
 
 

@@ -28,7 +28,7 @@ def open_tab(context: BrowserContext, address: str) -> Page:
     """A tab whose bell knows what there is."""
     page = context.new_page()
     page.goto(address)
-    page.wait_for_function("globalThis.seqsetBell?.met === true", timeout=30_000)
+    page.wait_for_function("globalThis.seqsetBell?.met === true")
     return page
 
 
@@ -47,11 +47,11 @@ def test_a_notice_reaches_every_tab_once(browser: Browser, tmp_path: Path) -> No
         assert first.evaluate(streams) + second.evaluate(streams) == 1, "one tab listens for both"
         tell(run, COLLAPSE)
         for page in (first, second):
-            expect(toasts(page)).to_contain_text("Posterior collapse", timeout=20_000)
+            expect(toasts(page)).to_contain_text("Posterior collapse")
         tell(run, COLLAPSE)
         become(other, RunState.FAILED, f"out of memory {EVIL}")
         for page in (first, second):
-            expect(toasts(page)).to_have_count(2, timeout=20_000)
+            expect(toasts(page)).to_have_count(2)
             assert page.locator(".sv-bell-root img").count() == 0
         assert first.locator("[role=alert] .sv-notice").count() == 2, "an alarm is read out at once, and stays"
         check_reload_dismiss_and_link(first)
@@ -66,12 +66,12 @@ def check_reload_dismiss_and_link(page: Page) -> None:
     toasts(page).first.get_by_role("button", name="Dismiss").click()
     expect(toasts(page)).to_have_count(1)
     page.reload()
-    page.wait_for_function("globalThis.seqsetBell?.met === true", timeout=30_000)
+    page.wait_for_function("globalThis.seqsetBell?.met === true")
     assert toasts(page).count() == 0
     page.get_by_role("button", name="Notices").click()
     page.locator(".sv-bell-panel").get_by_role("link", name="mine").first.click()
-    page.wait_for_url("**/live?run=mine", timeout=30_000)
-    page.wait_for_selector(".sv-head", timeout=30_000)
+    page.wait_for_url("**/live?run=mine")
+    page.wait_for_selector(".sv-head")
 
 
 def check_panel(page: Page) -> None:
@@ -81,7 +81,7 @@ def check_panel(page: Page) -> None:
     page.keyboard.press("Enter")
     panel = page.get_by_role("dialog", name="Notices")
     expect(panel.locator(".sv-notice strong")).to_have_text(["Training failed", "Posterior collapse"])
-    expect(panel.get_by_text("Not delivered: webhook at 127.0.0.1: answered 500")).to_be_visible(timeout=15_000)
+    expect(panel.get_by_text("Not delivered: webhook at 127.0.0.1: answered 500")).to_be_visible()
     expect(toasts(page)).to_have_count(0)
     for width, dark in ((1440, False), (390, True)):
         page.set_viewport_size({"width": width, "height": 900})
@@ -107,6 +107,6 @@ def check_ringing(first: Page, second: Page, happen) -> None:
         page.evaluate(HIDE, True)
     happen()
     for page in (first, second):
-        expect(toasts(page).filter(has_text="Instability")).to_have_count(1, timeout=20_000)
+        expect(toasts(page).filter(has_text="Instability")).to_have_count(1)
     rung = first.evaluate("rung") + second.evaluate("rung")
     assert rung == [["Instability: mine", "Seven spikes. Since step 70."]]

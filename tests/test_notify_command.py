@@ -8,7 +8,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from backend import resume
+from backend import ownership
 from dashboard.jobs import process
 from dashboard.notify.notice import Notice
 from dashboard.notify.send import Command, DeliveryError
@@ -34,7 +34,7 @@ def test_a_command_gets_the_notice(tmp_path: Path) -> None:
 
 
 def test_a_training_that_a_command_starts_is_nobodys_helper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert process.HELPER_OF == resume.HELPER_OF
+    assert process.HELPER_OF == ownership.HELPER_OF
     monkeypatch.setenv(process.HELPER_OF, "run of the training that started this dashboard")
     out = tmp_path / "names.json"
     command(f"import json, os; json.dump(list(os.environ), open({str(out)!r}, 'w'))").send(NOTICE, "")

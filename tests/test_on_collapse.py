@@ -9,7 +9,7 @@ from backend.callbacks import StepSeed
 from backend.checkpoints import load_checkpoint, read_sidecars
 from backend.on_collapse import OnCollapse
 from backend.store import PreparedDataset
-from backend.train import EXIT_COLLAPSED
+from backend.training import EXIT_COLLAPSED
 from shared.layout import CHECKPOINT_KINDS, RunLayout
 from tests.killed_runs import signalled
 from tests.steered_vae import fresh, train, watcher

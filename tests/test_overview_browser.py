@@ -39,7 +39,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def page(browser: Browser, address: str) -> Iterator[Page]:
     """One page for all tests that leave it as they found it."""
     opened = open_tab(browser, address)
-    opened.wait_for_selector(ROWS, timeout=20_000)
+    opened.wait_for_selector(ROWS)
     yield opened
     opened.close()
 
@@ -54,7 +54,7 @@ def search(page: Page, text: str) -> None:
 
 def test_list_of_runs(browser: Browser, address: str, runs: Path) -> None:
     page = open_tab(browser, f"{address}/?archived=yes")
-    page.wait_for_selector(ROWS, timeout=20_000)
+    page.wait_for_selector(ROWS)
     for width, height in ((1440, 1300), (390, 3600)):
         page.set_viewport_size({"width": width, "height": height})
         expect(page.locator(ROWS)).to_have_count(len([path for path in runs.iterdir() if not path.name.startswith(".")]))
@@ -80,7 +80,7 @@ def test_search_sort_and_group_are_in_the_address(page: Page, browser: Browser, 
     assert page.url.split("?")[1] == "q=state%3Afinished+auroc%3E0.5+-tag%3Anone&sort=-auroc&group=data"
     expect(page.locator(".sv-list-group")).to_have_count(2)
     other = open_tab(browser, page.url)
-    other.wait_for_selector(".sv-list-group", timeout=20_000)
+    other.wait_for_selector(".sv-list-group")
     assert names(other) == names(page) and other.locator("th[data-column=auroc]").get_attribute("aria-sort") == "descending"
     other.close()
     page.get_by_label("Group by").select_option("")
@@ -110,7 +110,7 @@ def test_a_search_that_cannot_be_understood_says_what_to_write(page: Page) -> No
 
 def test_keyboard_reaches_rows_and_enter_opens(browser: Browser, address: str) -> None:
     page = open_tab(browser, address)
-    page.wait_for_selector(ROWS, timeout=20_000)
+    page.wait_for_selector(ROWS)
     shown = names(page)
     page.keyboard.press("/")
     assert page.evaluate("document.activeElement.ariaLabel") == "Search and filter runs"
@@ -130,7 +130,7 @@ def test_keyboard_reaches_rows_and_enter_opens(browser: Browser, address: str) -
 
 def test_tags_archive_and_compare_of_selected_runs(browser: Browser, address: str, runs: Path) -> None:
     page = open_tab(browser, address)
-    page.wait_for_selector(ROWS, timeout=20_000)
+    page.wait_for_selector(ROWS)
     chosen = ["physionet-finished", "interrupted-by-user"]
     for name in chosen:
         page.get_by_label(f"select {name}").check()
@@ -183,7 +183,7 @@ def test_deleting_asks_names_sizes_and_spares_what_runs(browser: Browser, addres
     expect(dialog).to_contain_text("They are running: stop the training first.")
     assert doomed.root.exists(), "nothing goes before it is confirmed"
     dialog.get_by_role("button", name=re.compile(r"Delete 1 run \(\d+(\.\d+)? kB\)")).click()
-    expect(page.get_by_test_id("stDialog")).to_have_count(0, timeout=15_000)
+    expect(page.get_by_test_id("stDialog")).to_have_count(0)
     search(page, "doomed")
     expect(page.locator(".sv-list-empty")).to_contain_text("No run matches")
     assert not doomed.root.exists() and (runs / "healthy-running").exists()
@@ -198,11 +198,11 @@ def test_rows_follow_their_runs_in_place(browser: Browser, tmp_path: Path) -> No
         page = open_tab(browser, address)
         page.wait_for_function("Number(document.querySelector('.sv-runs')?.ariaRowCount) === 201", timeout=60_000)
         layout = make_run(runs, "new", steps=10, state=RunState.RUNNING, age=timedelta(0))
-        expect(page.locator(ROWS).first).to_have_attribute("data-name", "new", timeout=20_000)
+        expect(page.locator(ROWS).first).to_have_attribute("data-name", "new")
         row = page.locator('tr[data-name="new"]')
         page.evaluate("window.row = document.querySelector('tr[data-name=new]'); window.link = row.querySelector('a')")
         beat(layout, 77)
-        expect(row.locator("[data-column=progress]")).to_contain_text("77 of 2,000", timeout=20_000)
+        expect(row.locator("[data-column=progress]")).to_contain_text("77 of 2,000")
         assert page.evaluate("row.isConnected && link.isConnected"), "only the cell that changed was made anew"
         assert page.locator(ROWS).count() < 60, "rows far from the screen do not exist"
         page.locator(ROWS).first.focus()
@@ -212,7 +212,7 @@ def test_rows_follow_their_runs_in_place(browser: Browser, tmp_path: Path) -> No
         page.get_by_label("select all runs that are shown").check()
         expect(page.locator(".sv-chosen")).to_contain_text("201 selected")
         shutil.rmtree(layout.root)
-        expect(page.locator(".sv-chosen")).to_contain_text("200 selected", timeout=20_000)
+        expect(page.locator(".sv-chosen")).to_contain_text("200 selected")
         page.close()
 
 

@@ -53,7 +53,7 @@ def described(run: RunLayout) -> list[tuple[tuple[str, ...], tuple[int, ...], st
 
 
 JOINED = """
-import backend.plan, backend.token_batches as batches, backend.train
+import backend.plan, backend.token_batches as batches, backend.training
 def stream(dataset, config, epochs, rank=0):
     packing = batches.packing_of(dataset, config)
     class Joined(batches.PartSampler):
@@ -61,7 +61,7 @@ def stream(dataset, config, epochs, rank=0):
             return (sum(parts, []) for parts in super().__iter__())
     return batches.WeightedStays(dataset, packing.batches // 2), Joined(packing, epochs, 2)
 backend.plan.world_of = batches.world_of = lambda config: 2
-backend.train.stream = stream
+backend.training.stream = stream
 """
 """One process that is fed what two are: their two batches as one."""
 

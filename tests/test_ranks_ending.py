@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from backend.plan import Plan
-from backend.train import check_finishing
+from backend.training import check_finishing
 from shared.configuring import build_config
 from shared.errors import InputError
 from shared.layout import RunLayout

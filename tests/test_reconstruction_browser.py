@@ -55,7 +55,7 @@ def shown_steps(page: Page) -> str:
 @pytest.mark.parametrize(("width", "dark"), [(1440, False), (390, True)])
 def test_a_snapshot_is_shown_whole(browser: Browser, address: str, width: int, dark: bool) -> None:
     page = open_tab(browser, f"{address}?run=whole&variable=HR&variable=Temp&patient=p3", width=width, dark=dark)
-    page.wait_for_selector("[data-chart=ranking]", timeout=15_000)
+    page.wait_for_selector("[data-chart=ranking]")
     page.set_viewport_size({"width": width, "height": 4300 if width > 400 else 7600})
     wait_charts(page, *CHARTS)
     assert CONSTANT in page.locator(".sv-banners").inner_text(), "what is not reconstructed is named"
@@ -87,14 +87,14 @@ def test_clicks_are_kept_in_the_address_and_what_is_new_is_followed(browser: Bro
     expect(page.locator(".sv-section", has_text="Error by variable")).to_contain_text("step 200")
     layout = RunLayout(runs / "whole")
     write_step(layout, 400, events(left=0.3, claimed=0.3, seed=400))
-    page.wait_for_function("window.plot._fullData[0].x.length === 4", timeout=10_000)
+    page.wait_for_function("window.plot._fullData[0].x.length === 4")
     assert "step 200" in shown_steps(page), "a snapshot that was chosen stays"
     assert page.evaluate("window.plot.isConnected"), "updated in place"
     click_point(page, "over", 3)
     expect(page.locator(".sv-section", has_text="Error by variable")).to_contain_text("step 400")
     page.wait_for_url(lambda url: "source=" not in url)
     write_step(layout, 500, events(left=0.2, claimed=0.2, seed=500))
-    expect(page.locator(".sv-section", has_text="Error by variable")).to_contain_text("step 500", timeout=10_000)
+    expect(page.locator(".sv-section", has_text="Error by variable")).to_contain_text("step 500")
     page.close()
 
 
@@ -124,19 +124,19 @@ def test_a_checkpoint_that_was_looked_into_can_be_chosen(browser: Browser, addre
 
 def test_what_is_missing_is_said(browser: Browser, address: str, runs: Path) -> None:
     page = open_tab(browser, f"{address}?run=bare")
-    expect(page.locator(".sv-banners").first).to_contain_text("step-000000200.parquet: no readable parquet", timeout=15_000)
+    expect(page.locator(".sv-banners").first).to_contain_text("step-000000200.parquet: no readable parquet")
     check(page, "reconstruction-unreadable", but=TABLES)
     page.goto(f"{address}?run=bare&source=step-100")
-    expect(page.locator(".sv-banners").first).to_contain_text("No uncertainty", timeout=15_000)
+    expect(page.locator(".sv-banners").first).to_contain_text("No uncertainty")
     wait_charts(page, "ranking")
     expect(page.locator(".sv-banners", has_text="Some snapshots")).to_contain_text("step-000000200.parquet")
     assert page.locator("[data-chart=coverage]").count() == 0
     check(page, "reconstruction-no-uncertainty", but=TABLES)
     page.goto(f"{address}?run=young")
-    expect(page.locator("[data-state=no-snapshot]")).to_contain_text("after step 200", timeout=15_000)
+    expect(page.locator("[data-state=no-snapshot]")).to_contain_text("after step 200")
     check(page, "reconstruction-none-yet", but=TABLES)
     write_step(RunLayout(runs / "young"), 200, events(claimed=0.5))
     wait_charts(page, "ranking")
     page.goto(f"{address}?run=../../etc")
-    expect(page.locator("[data-state=gone]")).to_contain_text("This run is not here", timeout=15_000)
+    expect(page.locator("[data-state=gone]")).to_contain_text("This run is not here")
     page.close()

@@ -11,8 +11,9 @@ import torch
 
 from backend import checkpoints as checkpoints_module
 from backend.checkpoints import AtomicCheckpointIO
-from backend.resume import HELPER_OF, open_resume
-from backend.train import train
+from backend.ownership import HELPER_OF
+from backend.resume import open_resume
+from backend.training import train
 from shared.configuring import build_config
 from shared.errors import InputError
 from shared.layout import RunLayout

@@ -7,7 +7,7 @@ import torch
 from backend.batches import StayDataset
 from backend.build import build_module, load_weights, precision_of
 from backend.checkpoints import load_checkpoint, score_name, score_of
-from backend.evaluate import evaluate_split
+from backend.evaluation import evaluate_split
 from backend.lit import LARGEST_LOG_VARIANCE, SeqSetVAEModule
 from backend.store import PreparedDataset
 from shared.configuring import build_config

@@ -25,7 +25,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("view", ["live?run=a", "compare?run=a&run=b"])
 def test_charts_of_an_open_page_follow_its_theme(browser: Browser, address: str, view: str) -> None:
     page = open_page(browser, f"{address}/{view}")
-    page.wait_for_selector("[data-chart] .sv-plot[data-revision] .ytick", timeout=30_000)
+    page.wait_for_selector("[data-chart] .sv-plot[data-revision] .ytick")
     light = page.evaluate(WORDS)
     page.locator("[data-chart] .nsewdrag").first.hover()  # waits until it stands still
     box = place(page.locator("[data-chart] .nsewdrag").first)
@@ -34,7 +34,7 @@ def test_charts_of_an_open_page_follow_its_theme(browser: Browser, address: str,
     zoomed = page.evaluate(ZOOM)
     for dark in (True, False):
         page.emulate_media(color_scheme=theme(dark))
-        page.wait_for_function(f"({WORDS} !== '{light}') === {str(dark).lower()}", timeout=2000)
+        page.wait_for_function(f"({WORDS} !== '{light}') === {str(dark).lower()}")
         assert page.evaluate(ZOOM) == zoomed
     assert page.locator('[data-testid="stException"]').count() == 0
     page.context.close()

@@ -84,7 +84,7 @@ def test_what_does_not_fit_the_data_is_named_before_anything_is_written(stays, t
 
 
 def test_more_gpus_than_there_are_is_refused(monkeypatch):
-    from backend.train import check_devices
+    from backend.training import check_devices
 
     monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
     with pytest.raises(InputError, match=r"trainer.devices: 4 asked for, and this machine has 1 GPU"):

@@ -7,7 +7,7 @@ import torch
 
 from backend.batches import StayDataset
 from backend.build import build_module
-from backend.evaluate import evaluate_split
+from backend.evaluation import evaluate_split
 from backend.ranks import Rank
 from backend.validation import Part, Scored
 from shared.configuring import build_config

@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from backend import visualize, visualize_figures, visualize_space
+from backend import visualize_checkpoint, visualize_figures, visualize_space
 from backend.__main__ import main
 from backend.visualize_figures import SHEETS
 from dashboard.latent.colour import VARIABLE, choices, colouring
@@ -60,7 +60,7 @@ def test_a_checkpoint_becomes_pictures_and_snapshots(trained: RunLayout, capsys:
 @pytest.fixture
 def evaluated_only(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither UMAP nor pictures, which take the most time."""
-    monkeypatch.setattr(visualize, "laid_out", lambda layout, stem: "too few points for UMAP")
+    monkeypatch.setattr(visualize_checkpoint, "laid_out", lambda layout, stem: "too few points for UMAP")
     monkeypatch.setattr(visualize_figures, "write_sheets", lambda seen, out: None)
 
 

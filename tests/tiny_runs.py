@@ -10,7 +10,7 @@ from backend.checkpoints import load_checkpoint
 from backend.preparing import build
 from backend.resume import open_resume
 from backend.simulate import Simulation
-from backend.train import train
+from backend.training import train
 from shared.configuring import build_config
 from shared.layout import RunLayout
 from shared.reader import JsonlTail, read_record

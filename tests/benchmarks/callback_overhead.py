@@ -16,7 +16,7 @@ from typing import Any
 from backend import monitor as monitor_module
 from backend.preparing import build
 from backend.simulate import Simulation
-from backend.train import train
+from backend.training import train
 from shared.configuring import build_config
 from shared.layout import RunLayout
 from shared.reader import JsonlTail

@@ -18,8 +18,8 @@ from backend.datasource import open_data
 from backend.preparing import build
 from backend.probe import StayProbe
 from backend.simulate import Simulation
-from backend.train import quiet_lightning
-from backend.train import train as train_stays
+from backend.training import quiet_lightning
+from backend.training import train as train_stays
 from shared.configuring import build_config
 from shared.layout import RunLayout, iter_runs
 from shared.reader import each_row

@@ -21,7 +21,7 @@ from typing import Any
 import lightning as L
 import torch
 
-from backend import train as training
+from backend import training
 from backend.build import accelerator_of
 from backend.store import PreparedDataset
 from shared.config import TrainConfig

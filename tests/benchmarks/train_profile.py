@@ -3,7 +3,7 @@
     python -m tests.benchmarks train_profile --data prepared/physionet2012 --workers 2
     python -m tests.benchmarks train_profile --older-sizes
 
-A real training runs (`backend.train`) under Lightning's profiler: loading, host to device, forward by block, backward, optimizer,
+A real training runs (`backend.training`) under Lightning's profiler: loading, host to device, forward by block, backward, optimizer,
 monitoring. Then the operations of one step are counted: floating-point operations, and bytes that each operation reads and writes
 (unfused, views left out). What an operation could take at best is the larger of operations over peak and bytes over bandwidth
 (Williams et al. 2009), both measured here; the sum over operations over the time of the step is `roofline_share`.
@@ -24,7 +24,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
-from backend import train as training
+from backend import training
 from backend.build import accelerator_of, build_module
 from backend.store import PreparedDataset
 from shared.config import TrainConfig

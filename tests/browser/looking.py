@@ -39,12 +39,12 @@ def picture(page: Page, name: str, *, full_page: bool = False) -> None:
 def wait_charts(page: Page, *keys: str) -> None:
     """Wait until the charts of these keys are drawn; each must be near the screen to be drawn at all."""
     for key in keys:
-        page.wait_for_selector(f'[data-chart="{key}"] .sv-plot[data-revision] .main-svg', timeout=30_000)
+        page.wait_for_selector(f'[data-chart="{key}"] .sv-plot[data-revision] .main-svg')
 
 
 def settled(page: Page) -> None:
     """Wait until the script of the page has run and the browser has drawn what it made: then clicks find their listeners."""
-    page.wait_for_selector('[data-testid="stApp"][data-test-script-state="notRunning"]', timeout=30_000)
+    page.wait_for_selector('[data-testid="stApp"][data-test-script-state="notRunning"]')
     page.evaluate("() => new Promise(done => requestAnimationFrame(() => setTimeout(done, 200)))")
 
 
