@@ -48,9 +48,9 @@ $(VENV)/installed-dev: $(VENV)/installed requirements-dev.txt
 	@$(INSTALL) -r requirements-dev.txt
 	@touch $@
 
-# An installed Chromium or Chrome serves; otherwise Debian's package is installed.
+# An installed Chromium or Chrome serves; otherwise Debian's package is installed, the one without windows where there is one.
 chromium:
-	@for name in chromium chromium-browser google-chrome; do command -v $$name >/dev/null && exit 0; done; \
+	@for name in chromium-headless-shell chromium chromium-browser google-chrome; do command -v $$name >/dev/null && exit 0; done; \
 	if ! command -v apt-get >/dev/null; then \
 	  echo "The page tests need Chromium: install it so that 'chromium' or 'google-chrome' is on the PATH, then run make test again." >&2; \
 	  exit 1; \
@@ -58,4 +58,5 @@ chromium:
 	echo "Installing Chromium ..."; \
 	as_root=$$([ "$$(id -u)" = 0 ] || echo sudo); \
 	$$as_root apt-get update -qq </dev/null; \
-	$$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium </dev/null >/dev/null
+	install="$$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends"; \
+	$$install chromium-headless-shell </dev/null >/dev/null 2>&1 || $$install chromium </dev/null >/dev/null

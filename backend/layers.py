@@ -27,13 +27,13 @@ def segment_sum(x_NW: Tensor, weight_NH: Tensor, segment_N: Tensor, segments: in
 
     As bags of embeddings: products [N, H, W] are never written out, and the rounding of a segment depends on no other.
     """
-    member_N = segment_N.argsort(stable=True)
+    heads, member_N = weight_NH.shape[1], segment_N.argsort(stable=True)
     size_S = segment_N.new_zeros(segments).index_add(0, segment_N, torch.ones_like(segment_N))
-    sums = [
-        F.embedding_bag(member_N, x_NW, size_S.cumsum(0) - size_S, mode="sum", per_sample_weights=weight_N[member_N])
-        for weight_N in weight_NH.unbind(1)
-    ]
-    return torch.stack(sums, dim=1)
+    first_HS = torch.arange(heads, device=x_NW.device)[:, None] * len(member_N) + size_S.cumsum(0) - size_S
+    sums = F.embedding_bag(
+        member_N.repeat(heads), x_NW, first_HS.flatten(), mode="sum", per_sample_weights=weight_NH[member_N].t().flatten()
+    )
+    return sums.unflatten(0, (heads, segments)).transpose(0, 1)
 
 
 def in_full_precision(module: nn.Module, x: Tensor) -> Tensor:

@@ -1,8 +1,5 @@
 """Real trainings by several processes, for tests of them: started, fed, compared with one."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +8,7 @@ import pytest
 from backend.preparing import build
 from backend.simulate import Simulation
 from shared.layout import RunLayout
+from tests.starting import Started, with_code
 from tests.tiny_runs import TINY, evaluations, metrics, newest
 
 ROOT = Path(__file__).parents[1]
@@ -32,23 +30,17 @@ def words(data: Path, out: Path, devices: int, **options: object) -> list[str]:
     return [word for name, value in chosen.items() for word in (f"--{name}", str(value))]
 
 
-def process(words: list[str], before: str = "", **options: Any) -> subprocess.Popen[str]:
+def process(words: list[str], before: str = "", *, new_session: bool = False) -> Started:
     """`python -m backend train`, after some code of the test's own in every process."""
-    code = f"import sys, backend.__main__ as main\n{before}\nsys.exit(main.main())"
-    stub = Path(words[words.index("--output_dir") + 1]).with_suffix(".py")
-    stub.write_text(code)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    return subprocess.Popen(
-        [sys.executable, str(stub), "train", *words], cwd=ROOT, env=environment, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **options,
-    )  # fmt: skip
+    runs = Path(words[words.index("--output_dir") + 1])
+    script = with_code(before, runs.with_suffix(".py"))
+    return Started(["train", *words], runs.with_suffix(".txt"), script=script, new_session=new_session)
 
 
 def train(words: list[str], before: str = "") -> RunLayout:
     child = process(words, before)
-    said, _ = child.communicate(timeout=120)
-    assert child.returncode == 0, said[-3000:]
-    assert len([line for line in said.splitlines() if line.startswith("finished ")]) == 1, said
+    assert child.wait() == 0, child.said()[-3000:]
+    assert len([line for line in child.said().splitlines() if line.startswith("finished ")]) == 1, child.said()
     return newest(Path(words[words.index("--output_dir") + 1]))
 
 

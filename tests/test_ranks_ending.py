@@ -44,8 +44,7 @@ def test_interrupted_and_resumed_with_another_number(
 ) -> None:
     """DDP's by one, and one's by two with FSDP, which takes up a part of everything."""
     child = process(words(stays, tmp_path / "runs", first, remedy="beta_cut"), INTERRUPT)
-    said, _ = child.communicate(timeout=120)
-    assert child.returncode == 130, said[-3000:]
+    assert child.wait() == 130, child.said()[-3000:]
     run = newest(tmp_path / "runs")
     assert info(run).state == "interrupted" and len(metrics(run)) == 5
     assert len(list(run.checkpoints.glob("interrupted_*.ckpt"))) == 1
@@ -80,10 +79,9 @@ def test_one_that_dies_ends_the_run_as_failed(
     child = process(
         words(stays, tmp_path / "runs", 2, strategy=strategy),
         at_batch(5 if kind == "training" else 1, act, kind),
-        start_new_session=True,
+        new_session=True,
     )
-    heard, _ = child.communicate(timeout=120)
-    assert child.returncode == 1, heard[-3000:]
+    assert child.wait() == 1, child.said()[-3000:]
     run = newest(tmp_path / "runs")
     assert info(run).state == "failed"
     assert re.fullmatch(said, info(run).error or ""), info(run).error

@@ -4,10 +4,7 @@ import json
 import os
 import pty
 import re
-import resource
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -21,7 +18,7 @@ from shared.configuring import build_config, group_of_option
 from shared.errors import InputError
 from shared.layout import RunLayout
 from shared.reader import Health, read_status
-from tests.test_boundaries import ROOT
+from tests.starting import Started, with_code
 from tests.tiny_runs import TINY, evaluations, events, info, metrics, newest, prepare_cohort, start, stays
 
 __all__ = ["stays"]
@@ -211,15 +208,7 @@ def test_variants_train(stays, tmp_path, options):
     assert all(np.isfinite(row["loss"]) for row in metrics(run))
 
 
-def environment() -> dict[str, str]:
-    return {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "100", "TERM": "xterm"}
-
-
-def process(words: list[str], **options: object) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, "-m", "backend", *words], cwd=ROOT, env=environment(), **options)
-
-
-def wait_for_step(out: Path, step: int, child: subprocess.Popen[bytes]) -> RunLayout:
+def wait_for_step(out: Path, step: int, child: Started) -> RunLayout:
     limit = time.monotonic() + 120
     while time.monotonic() < limit and child.poll() is None:
         if out.exists() and any(out.iterdir()):
@@ -233,10 +222,10 @@ def wait_for_step(out: Path, step: int, child: subprocess.Popen[bytes]) -> RunLa
 @pytest.mark.slow
 def test_a_terminal_gets_a_bar_and_ctrl_c_a_clean_stop(stays, tmp_path):
     parent, terminal = pty.openpty()
-    child = process(tiny_words(stays, tmp_path, max_epochs=4000), stdout=terminal, stderr=terminal, stdin=terminal)
-    os.close(terminal)
+    child = Started(tiny_words(stays, tmp_path, max_epochs=4000), terminal)
     run = wait_for_step(tmp_path, 12, child)
-    os.kill(child.pid, signal.SIGINT)
+    os.close(terminal)
+    child.signal(signal.SIGINT)
     shown = b""
     while True:
         try:
@@ -260,15 +249,14 @@ def test_a_full_disk_warns_once_and_training_goes_on(stays, tmp_path):
     """A limit on the size of files stands for the disk: logs still fit at first, checkpoints never do."""
     limit = 20_000
     words = tiny_words(stays, tmp_path / "runs", max_epochs=12, plot_frequency=20)
-    child = process(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                    preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)))  # fmt: skip
-    out, err = (text.decode() for text in child.communicate(timeout=200))
-    assert child.returncode == 1, err[-3000:]
+    full = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))"
+    child = Started(words, tmp_path / "out.txt", script=with_code(full, tmp_path / "full.py"))
+    assert child.wait(200) == 1, child.said()[-3000:]
     run = newest(tmp_path / "runs")
-    assert err.count("lines wait in memory") == 1, err
-    assert "Traceback" not in err
-    assert "training came to its end at step 66, but its final checkpoint could not be written" in err
-    assert "finished" not in out
+    assert child.said().count("lines wait in memory") == 1, child.said()
+    assert "Traceback" not in child.said()
+    assert "training came to its end at step 66, but its final checkpoint could not be written" in child.said()
+    assert "finished" not in child.said()
     assert len(metrics(run)) < 66
     assert not list(run.root.rglob("*.tmp"))
     assert [row["step"] for row in metrics(run)] == list(range(1, len(metrics(run)) + 1))
@@ -276,15 +264,14 @@ def test_a_full_disk_warns_once_and_training_goes_on(stays, tmp_path):
 
 @pytest.mark.slow
 def test_output_to_a_file_has_lines_with_rate_and_time_left(stays, tmp_path):
-    with (tmp_path / "out.txt").open("wb") as file:
-        child = process(tiny_words(stays, tmp_path / "runs", max_epochs=4000), stdout=file, stderr=file)
-        run = wait_for_step(tmp_path / "runs", 5, child)
-        limit = time.monotonic() + 60
-        while b"stays/s" not in (tmp_path / "out.txt").read_bytes() and time.monotonic() < limit:
-            time.sleep(0.1)
-        child.terminate()
-        assert child.wait(60) == 130
-    text = (tmp_path / "out.txt").read_text()
+    child = Started(tiny_words(stays, tmp_path / "runs", max_epochs=4000), tmp_path / "out.txt")
+    run = wait_for_step(tmp_path / "runs", 5, child)
+    limit = time.monotonic() + 60
+    while "stays/s" not in child.said() and time.monotonic() < limit:
+        time.sleep(0.1)
+    child.signal(signal.SIGTERM)
+    assert child.wait() == 130
+    text = child.said()
     assert re.search(r"step \d+ of [\d,]+, epoch \d+\.\d\d, \d+\.\d stays/s, \d+.* left\n", text)
     assert "\x1b[" not in text
     assert info(run).state == "interrupted"

@@ -25,8 +25,8 @@ FLAGS = [
 
 
 def find_chromium() -> str | None:
-    """An installed Chromium or Chrome."""
-    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+    """An installed Chromium or Chrome; the one without windows first, which starts and draws in half the time."""
+    names = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
     return next((found for name in names if (found := shutil.which(name))), None)
 
 
