@@ -8,7 +8,7 @@ from playwright.sync_api import Browser, Page, expect
 from shared.layout import RunLayout
 from shared.schema import RunState
 from tests.browser.driving import open_tab, theme
-from tests.browser.looking import NEEDS_CHROMIUM, TABLES, check, place, wait_charts
+from tests.browser.looking import NEEDS_CHROMIUM, TABLES, check, place, settled, wait_charts
 from tests.reconstruction_factory import CONSTANT, events, write, write_step
 from tests.run_factory import make_run
 
@@ -66,7 +66,8 @@ def test_a_snapshot_is_shown_whole(browser: Browser, address: str, width: int, d
 
 
 def click_point(page: Page, chart: str, index: int) -> None:
-    """Click a point of the last trace of a chart."""
+    """Click a point of the last trace of a chart, once nothing moves it any more."""
+    settled(page)
     page.locator(f"[data-chart={chart}]").scroll_into_view_if_needed()
     point = page.locator(f"[data-chart={chart}] .scatterlayer .trace").last.locator(".point").nth(index)
     box = place(point)
