@@ -73,9 +73,7 @@ def click_point(page: Page, chart: str, index: int) -> None:
     box = place(point)
     page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     page.mouse.move(box["x"] + box["width"] / 2 + 1, box["y"] + box["height"] / 2, steps=3)
-    page.wait_for_selector(
-        f"[data-chart={chart}] .hoverlayer .hovertext, [data-chart={chart}] .hoverlayer .legend"
-    )  # what is meant is known
+    page.wait_for_selector(f"[data-chart={chart}] .hoverlayer > g")  # the chart knows what is meant
     page.mouse.down()
     page.mouse.up()
 
