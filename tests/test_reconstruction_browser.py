@@ -66,14 +66,16 @@ def test_a_snapshot_is_shown_whole(browser: Browser, address: str, width: int, d
 
 
 def click_point(page: Page, chart: str, index: int) -> None:
-    """Click a point of the last trace of a chart, once nothing moves it any more."""
+    """Click a point of the last trace of a chart, once nothing moves it any more.
+
+    One move: Plotly looks again 50 ms after a second, and forgets what it showed where the button is down by then.
+    """
     settled(page)
     page.locator(f"[data-chart={chart}]").scroll_into_view_if_needed()
     point = page.locator(f"[data-chart={chart}] .scatterlayer .trace").last.locator(".point").nth(index)
     box = place(point)
     page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
-    page.mouse.move(box["x"] + box["width"] / 2 + 1, box["y"] + box["height"] / 2, steps=3)
-    page.wait_for_selector(f"[data-chart={chart}] .hoverlayer > g")  # the chart knows what is meant
+    page.wait_for_selector(f"[data-chart={chart}] .hoverlayer > g")
     page.mouse.down()
     page.mouse.up()
 
