@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """The command: check all options, then go back and train; returns the exit status of `train`."""
-    resolve(args)
+    resolve(args)  # mistakes are answered before torch is loaded; checked again over the run's own configuration
     from backend.branching import go_back
 
     return go_back(args)

@@ -29,9 +29,13 @@ def segment_sum(x_NW: Tensor, weight_NH: Tensor, segment_N: Tensor, segments: in
     """
     heads, member_N = weight_NH.shape[1], segment_N.argsort(stable=True)
     size_S = segment_N.new_zeros(segments).index_add(0, segment_N, torch.ones_like(segment_N))
-    first_HS = torch.arange(heads, device=x_NW.device)[:, None] * len(member_N) + size_S.cumsum(0) - size_S
+    size_HS = size_S.repeat(heads)
     sums = F.embedding_bag(
-        member_N.repeat(heads), x_NW, first_HS.flatten(), mode="sum", per_sample_weights=weight_NH[member_N].t().flatten()
+        member_N.repeat(heads),
+        x_NW,
+        size_HS.cumsum(0) - size_HS,
+        mode="sum",
+        per_sample_weights=weight_NH[member_N].t().flatten(),
     )
     return sums.unflatten(0, (heads, segments)).transpose(0, 1)
 

@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
         raise InputError("preflight looks at runs that are to begin; `python -m backend diagnose RUN` at one that has")
     if args.decoder_variance is not None and args.decoder_variance <= 0:
         raise InputError(f"--decoder_variance {args.decoder_variance:g}: has to be above 0")
-    from backend.looking_ahead import look_ahead
+    from backend.preflight_figures import look_ahead
 
     with contextlib.redirect_stdout(sys.stderr):
         report = look_ahead(config, args.decoder_variance)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from shared.forecast import Outlook
 
 if TYPE_CHECKING:
-    from backend.looking_ahead import Preflight
+    from backend.preflight_figures import Preflight
 
 LIMITS = """Limits of the forecast: a linear theory of one set at a time, of what an ideal training would end with.
 - A decoder on the causal state (decoder_input state) shares latents over time: fewer nats per set, spread over more units.

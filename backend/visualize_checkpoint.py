@@ -47,7 +47,7 @@ class Seen:
 
 
 def visualize(args: argparse.Namespace) -> int:
-    """The command, its options in range.
+    """Evaluate a checkpoint and write its snapshots and pictures; returns the exit status. Options are in range.
 
     Raises:
         InputError: no checkpoint of this program, other data than it was trained on, an empty split, a full disk.

@@ -11,7 +11,6 @@ from shared.layout import RunLayout
 from tests.starting import Started, with_code
 from tests.tiny_runs import TINY, evaluations, metrics, newest
 
-ROOT = Path(__file__).parents[1]
 SMALLEST = 0.05
 """Differences are relative to the value, or to this where it is smaller: figures near 0 are differences of numbers near 1."""
 

@@ -1,24 +1,29 @@
-"""`python -m backend` for tests, quick to start: processes forked from one that has loaded torch, and otherwise like any others.
+"""`python -m backend` for tests, quick to start: processes forked from one that has loaded torch, once for all of them.
 
-They have a number, signals, a terminal and an exit status of their own; only the ten seconds that imports take are shared. That
-commands start from nothing is tested where those of the README run.
+They have a number, signals, a terminal and an exit status of their own. Unlike processes that start from nothing, which the tests
+of the README run, they have the environment and the folder of the first of them, and run nothing at exit. Start pytest in the root
+of the checkout: elsewhere nothing is loaded beforehand.
 """
 
+import atexit
 import multiprocessing
 import os
 import runpy
 import signal
 import sys
 from collections.abc import Sequence
-from multiprocessing.reduction import DupFd
 from pathlib import Path
-from typing import Any
 
+ROOT = Path(__file__).parents[1]
 FORKING = multiprocessing.get_context("forkserver")
 FORKING.set_forkserver_preload(["backend.training", __name__])
 
 
-ROOT = Path(__file__).parents[1]
+@atexit.register
+def end_all() -> None:
+    """No training outlives the tests: multiprocessing would wait for it."""
+    for child in multiprocessing.active_children():
+        child.kill()
 
 
 def with_code(before: str, script: Path) -> Path:
@@ -34,15 +39,16 @@ class Started:
 
     Args:
         words: after the program's name.
-        out: a file that gets what it says, stdout and stderr; or the descriptor of a terminal.
-        script: run in place of `backend`; may run it in turn.
+        out: a file that gets what it says, stdout and stderr, and is emptied first; or a terminal, which it reads, too.
+        script: run in place of `backend`, which it may run in turn; trainings of several processes need one.
         new_session: lead a session, so that whoever it leaves behind can be found.
     """
 
-    def __init__(self, words: Sequence[str], out: Path | int, *, script: Path | None = None, new_session: bool = False) -> None:
+    def __init__(self, words: Sequence[str], out: Path, *, script: Path | None = None, new_session: bool = False) -> None:
         self.out = out
-        to = DupFd(out) if isinstance(out, int) else out
-        self._process = FORKING.Process(target=_run, args=(list(words), to, script, new_session))
+        if not out.is_char_device():
+            out.write_bytes(b"")
+        self._process = FORKING.Process(target=_run, args=(list(words), out, script, new_session))
         self._process.start()
         assert self._process.pid is not None
         self.pid: int = self._process.pid
@@ -52,35 +58,34 @@ class Started:
         return self._process.exitcode
 
     def wait(self, seconds: float = 120) -> int:
-        """Exit status. Raises AssertionError, with what it said, where it does not end."""
+        """Exit status. Where it does not end it is ended, and AssertionError says what it said."""
         self._process.join(seconds)
         status = self.poll()
-        assert status is not None, f"process {self.pid} still runs after {seconds} s:\n{self.said()[-3000:]}"
+        if status is None:
+            self._process.kill()
+            raise AssertionError(f"process {self.pid} still ran after {seconds} s:\n{self.said()[-3000:]}")
         return status
 
     def said(self) -> str:
         """Everything so far, where it goes to a file."""
-        return self.out.read_text(errors="replace") if isinstance(self.out, Path) else ""
+        return self.out.read_text(errors="replace")
 
-    def signal(self, number: signal.Signals) -> None:
-        """Send it a signal."""
+    def send(self, number: signal.Signals) -> None:
+        """A signal."""
         os.kill(self.pid, number)
 
 
-def _run(words: list[str], to: Any, script: Path | None, new_session: bool) -> None:
+def _run(words: list[str], out: Path, script: Path | None, new_session: bool) -> None:
     """In the new process."""
-    import torch
-
     if new_session:
         os.setsid()
-    opened = os.open(to, os.O_WRONLY | os.O_CREAT | os.O_APPEND) if isinstance(to, Path) else to.detach()
-    for descriptor in (1, 2) if isinstance(to, Path) else (0, 1, 2):
+    opened = os.open(out, os.O_RDWR | os.O_APPEND | os.O_NOCTTY)
+    for descriptor in (0, 1, 2) if os.isatty(opened) else (1, 2):
         os.dup2(opened, descriptor)
-    sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)  # noqa: SIM115
+    sys.stdout, sys.stderr = (open(number, "w", buffering=1, closefd=False) for number in (1, 2))  # noqa: SIM115
     os.environ.update(OMP_NUM_THREADS="1", COLUMNS="100", TERM="xterm")
-    torch.set_num_threads(1)
     sys.argv = [str(script or "backend"), *words]
     if script is None:
-        runpy.run_module("backend", run_name="__main__", alter_sys=False)
+        runpy.run_module("backend", run_name="__main__")
     else:
         runpy.run_path(str(script), run_name="__main__")

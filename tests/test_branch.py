@@ -116,7 +116,7 @@ def test_the_new_run_is_a_run_like_any_other(collapsed):
     [
         (["--remedy", "beta_cut"], "its verdicts name no collapse, so there is no moment to go back to"),
         ([], "say which and where from (--remedy NAME --from CKPT)"),
-        (["--remedy", "beta_cat"], "monitor.remedy: no remedy 'beta_cat'; did you mean 'beta_cut'?"),
+        (["--remedy", "beta_cat"], "--remedy: no remedy 'beta_cat'; did you mean 'beta_cut'?"),
     ],
 )
 def test_a_run_without_a_collapse_is_one_clear_error(trained, tmp_path, capsys, words, told):

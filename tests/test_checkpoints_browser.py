@@ -13,7 +13,6 @@ from tests.checkpoint_folders import every_state, save
 from tests.run_factory import make_run
 
 pytestmark = NEEDS_CHROMIUM
-"""Milliseconds: other work may take the cores meanwhile."""
 BEST = "best_step-000000500_auroc-0.8123.ckpt"
 
 

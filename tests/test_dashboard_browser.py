@@ -107,7 +107,7 @@ def test_a_step_reaches_number_and_chart_and_zoom_stays(browser: Browser, addres
     scroll = page.evaluate("document.querySelector('[data-chart=kl]').getBoundingClientRect().top")
     JsonlWriter(layout.metrics).write(401, training_row(401, np.random.default_rng(0)))
     expect(page.locator("[data-metric=step]")).to_have_text("401")
-    page.wait_for_function("window.plot.dataset.revision.includes('-401-')")
+    page.wait_for_function("window.plot.dataset.revision.includes('-401-')", timeout=60_000)  # a slow machine draws less often
     assert page.evaluate("window.plot._fullData[0].x.at(-1)") < 401, "at the resolution of the part that is looked at"
     assert ranges(page) == before, "zoom is kept"
     assert page.evaluate("window.plot.isConnected"), "updated in place, not drawn anew"

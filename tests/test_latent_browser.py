@@ -29,7 +29,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def title(page: Page, text: str, patience_s: float = 20) -> None:
+def title(page: Page, text: str, patience_s: float = 30) -> None:
     """Wait for the map of that title, with its points."""
     expect(page.locator(f"{MAP} h3")).to_contain_text(text, timeout=1000 * patience_s)
     page.wait_for_selector(f"{MAP} .scatterlayer path.point")

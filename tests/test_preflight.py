@@ -11,8 +11,8 @@ import torch
 from backend import rehearsal
 from backend.__main__ import main
 from backend.batches import Standardiser, StayDataset, StaySampler
-from backend.looking_ahead import probes_of
 from backend.plan import Plan
+from backend.preflight_figures import probes_of
 from backend.preflight_report import duration, size
 from backend.rehearsal import first_batches
 from backend.spectrum import correlation, covariance_spectrum, dense_sets

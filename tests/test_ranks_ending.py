@@ -14,7 +14,8 @@ from backend.training import check_finishing
 from shared.configuring import build_config
 from shared.errors import InputError
 from shared.layout import RunLayout
-from tests.ranked import ROOT, assert_as_one, one, process, stays, train, words
+from tests.ranked import assert_as_one, one, process, stays, train, words
+from tests.starting import ROOT
 from tests.tiny_runs import events, go_on, info, metrics, newest
 
 __all__ = ["one", "stays"]

@@ -117,7 +117,7 @@ class TestRefusals:
                 other.kill()
 
     def test_still_running(self, run, monkeypatch):
-        monkeypatch.setattr("backend.resume.read_status", busy)
+        monkeypatch.setattr("backend.ownership.read_status", busy)
         self.refused(run.root, "process 1 on elsewhere is still training this run")
 
 
