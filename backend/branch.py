@@ -10,6 +10,8 @@ from pathlib import Path
 
 from backend.options import add_arguments as add_config_arguments
 from backend.options import resolve
+from shared.errors import InputError
+from shared.layout import RunLayout
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,6 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """The command: check all options, then go back and train; returns the exit status of `train`."""
     resolve(args)  # mistakes are answered before torch is loaded; checked again over the run's own configuration
+    layout = RunLayout(args.target)
+    if not layout.run_json.exists():
+        raise InputError(f"{args.target}: not a run folder (no {layout.run_json.name} in it)")
     from backend.branching import go_back
 
     return go_back(args)

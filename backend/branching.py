@@ -38,8 +38,6 @@ def go_back(args: argparse.Namespace) -> int:
     if "RANK" in os.environ:
         raise InputError("resume makes one new run: start it without torchrun, then go on with train --resume_from_checkpoint")
     layout = RunLayout(args.target)
-    if not layout.run_json.exists():
-        raise InputError(f"{args.target}: not a run folder (no {layout.run_json.name} in it)")
     info = read_record(layout.run_json, RunInfo)
     refuse_imported(layout, info)
     branch = Branch.of(layout, args.start, given_options(args).get("remedy"))

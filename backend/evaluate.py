@@ -8,6 +8,7 @@ from pathlib import Path
 
 import orjson
 
+from backend.options import existing
 from shared.dataset import SPLITS
 from shared.errors import InputError
 from shared.writer import replace_atomically
@@ -31,6 +32,7 @@ def run(args: argparse.Namespace) -> int:
     """
     if args.batch_size < 1:
         raise InputError(f"--batch_size {args.batch_size}: at least 1")
+    existing(args.checkpoint, "checkpoint")
     from backend.evaluation import report_on
 
     report = report_on(args.checkpoint, args.split, args.data, args.batch_size)

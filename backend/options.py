@@ -9,6 +9,7 @@ from pydantic.fields import FieldInfo
 
 from shared.config import TrainConfig
 from shared.configuring import COMMAND_LINE, build_config, group_of_option, read_config_file
+from shared.errors import InputError
 
 UNSET = argparse.SUPPRESS
 
@@ -43,6 +44,13 @@ def _add_option(section: argparse._ArgumentGroup, option: str, field: FieldInfo)
 
 def _none_or_text(text: str) -> str | None:
     return None if text.lower() == "none" else text
+
+
+def existing(path: Path, what: str) -> Path:
+    """A path that is there. Raises InputError, which calls it `what`."""
+    if not path.exists():
+        raise InputError(f"{path}: no such {what}")
+    return path
 
 
 def given_options(args: argparse.Namespace) -> dict[str, Any]:

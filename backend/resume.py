@@ -7,6 +7,7 @@ from typing import Any
 
 from backend.checkpoints import load_checkpoint
 from backend.earlier import of_earlier
+from backend.options import existing
 from backend.ownership import refuse_imported, refuse_running
 from backend.plan import Position
 from shared.config import FIXED_ON_RESUME, TrainConfig
@@ -74,8 +75,7 @@ def open_resume(target: Path) -> Resume:
     Raises:
         InputError: not a run or checkpoint, damaged, or still running; the message names the file.
     """
-    if not target.exists():
-        raise InputError(f"{target}: no such checkpoint or run folder")
+    existing(target, "checkpoint or run folder")
     layout = RunLayout(target if target.is_dir() else target.absolute().parent.parent)
     if not layout.run_json.exists():
         raise InputError(

@@ -7,7 +7,7 @@ import argparse
 from pathlib import Path
 
 from backend.options import add_arguments as add_config_arguments
-from backend.options import resolve
+from backend.options import existing, resolve
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,10 +19,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """The command: check all options, then train; returns the exit status."""
     config = resolve(args)
+    target = config.trainer.resume_from_checkpoint
+    if target:
+        existing(Path(target), "checkpoint or run folder")
     from backend.resume import open_resume
     from backend.training import train
 
-    target = config.trainer.resume_from_checkpoint
     if not target:
         return train(config)
     resume = open_resume(Path(target))

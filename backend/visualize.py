@@ -8,6 +8,7 @@ Reconstruction pages then show the checkpoint beside those of training.
 import argparse
 from pathlib import Path
 
+from backend.options import existing
 from shared.dataset import SPLITS
 from shared.errors import InputError
 
@@ -34,6 +35,7 @@ def run(args: argparse.Namespace) -> int:
     for name in ("max_batches", "batch_size"):
         if getattr(args, name) < 1:
             raise InputError(f"--{name} {getattr(args, name)}: at least 1")
+    existing(args.checkpoint, "checkpoint")
     from backend.visualize_checkpoint import visualize
 
     return visualize(args)

@@ -120,11 +120,13 @@ def test_light_packages_load_nothing_heavy() -> None:
         *([command, "--help"] for command in COMMANDS),
         *([command, "--batch_size", "0"] for command in ("train", "preflight")),
         *([command, "a-path", "--batch_size", "0"] for command in ("resume", "evaluate", "visualize")),
+        *([command, "no-such-path"] for command in ("resume", "evaluate", "visualize")),
+        ["train", "--resume_from_checkpoint", "no-such-path"],
     ],
     ids=" ".join,
 )
 def test_what_a_command_line_shows_by_itself_is_answered_before_torch_is_loaded(words: list[str]) -> None:
-    """Help, and bad options: in a fraction of a second."""
+    """Help, bad options, paths that are not there: in a fraction of a second."""
     code = (
         "import contextlib, sys, backend.__main__ as backend\n"
         f"with contextlib.suppress(SystemExit): assert backend.main({words}) == 2\n"
