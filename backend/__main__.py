@@ -49,6 +49,8 @@ def main(argv: list[str] | None = None) -> int:
             command.description = loaded.__doc__
             loaded.add_arguments(command)
     try:
+        if words and words[0] not in COMMANDS and not words[0].startswith("-"):
+            raise InputError(unknown_command(words[0]))
         args, unknown = parser.parse_known_args([*words[:1], *normalise(words[1:])])
         if unknown:
             raise InputError(unknown_words(unknown, commands.choices[words[0]]))
@@ -59,6 +61,12 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
+
+
+def unknown_command(word: str) -> str:
+    """What to say of a word that is no command: the nearest one there is."""
+    near = difflib.get_close_matches(word, COMMANDS, n=1)
+    return f"unknown command {word!r}; " + (f"did you mean {near[0]!r}?" if near else "see `python -m backend --help`")
 
 
 def unknown_words(unknown: list[str], command: argparse.ArgumentParser) -> str:

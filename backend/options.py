@@ -1,6 +1,7 @@
 """The command line of `train`, made from `shared.config`: every field is an option, explained where it is defined."""
 
 import argparse
+import difflib
 from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin
@@ -47,9 +48,11 @@ def _none_or_text(text: str) -> str | None:
 
 
 def existing(path: Path, what: str) -> Path:
-    """A path that is there. Raises InputError, which calls it `what`."""
+    """A path that is there. Raises InputError, which calls it `what` and names its nearest neighbour."""
     if not path.exists():
-        raise InputError(f"{path}: no such {what}")
+        there = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
+        near = difflib.get_close_matches(path.name, there, n=1)
+        raise InputError(f"{path}: no such {what}" + (f"; did you mean {path.with_name(near[0])}?" if near else ""))
     return path
 
 

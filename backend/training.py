@@ -148,6 +148,11 @@ def announce(job: Job, fresh: list[str]) -> None:
         return
     doing = f"resuming from step {job.plan.start_step:,}:" if resume else "training"
     print(f"{doing} {job.recorder.layout.root} on {info.device}, {info.parameters or 0:,} parameters", flush=True)
+    plan = job.plan
+    print(
+        f"{len(job.train_set):,} stays in {plan.batches_per_epoch:,} batches an epoch; {plan.total_steps:,} steps in all, "
+        f"a validation every {plan.validate_every // plan.accumulation:,}"
+    )
     if fresh:
         print(f"--init_from: {len(fresh)} tensors start fresh: {', '.join(fresh[:5])}{' ...' if len(fresh) > 5 else ''}")
     if resume is None or resume.checkpoint is None:

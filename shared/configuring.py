@@ -47,11 +47,14 @@ def build_config(values: dict[str, Any], *, where: str = "options", base: TrainC
     try:
         return TrainConfig.model_validate(merged)
     except ValidationError as error:
-        lines = [
-            f"{_named(item['loc'], where)}: {item['msg'].removeprefix('Value error, ')}, got {item['input']!r}"
-            for item in error.errors()
-        ]
+        lines = [f"{_named(item['loc'], where)}: {_wrong(item['msg'], item['input'])}" for item in error.errors()]
         raise InputError(f"{where}: " + "; ".join(lines)) from error
+
+
+def _wrong(message: str, value: object) -> str:
+    """What pydantic, or a validator of our own, says of a value; after a question of its own the value is named already."""
+    said = message.removeprefix("Value error, ").partition(", unable to parse")[0]
+    return said if said.endswith("?") else f"{said}, got {value!r}"
 
 
 def _named(place: tuple[int | str, ...], where: str) -> str:

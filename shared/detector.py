@@ -157,7 +157,7 @@ def _undecided(what: str, began: int, limits: Thresholds) -> Verdict:
     return Verdict(
         "undecided", "info", "Undecided",
         f"{what}: until it has lasted, a dip that passes and a lasting fault look alike. Decided when {limits.persistence:.0f} evaluations "
-        "in a row agree.",
+        "in a row agree; where the run has ended before that, train on, or evaluate more often (--update_frequency).",
         began, began,
     )  # fmt: skip
 

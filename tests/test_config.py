@@ -117,7 +117,7 @@ def test_unknown_keys_name_the_nearest(values: dict[str, object], expected: str)
         ({"precision": "16"}, "trainer.precision: Input should be 'auto', '32', 'bf16-mixed' or '16-mixed', got '16'"),
         ({"chamfer_weights": [1, 2]}, "loss.chamfer_weights"),
         ({"width": 100, "set_heads": 3}, "model.set_heads: has to divide model.width, which is 100, got 3"),
-        ({"on_collapse": "stopp"}, "monitor.on_collapse: no such action; did you mean 'stop'?, got 'stopp'"),
+        ({"on_collapse": "stopp"}, "monitor.on_collapse: no such action; did you mean 'stop'?"),
         ({"on_collapse": "remedy:beta_cat"}, "monitor.on_collapse: no such action; did you mean 'remedy:beta_cut'?"),
         ({"remedy": "betacut"}, "monitor.remedy: no remedy 'betacut'; did you mean 'beta_cut'?"),
         ({"remedy": "beta_cut", "on_collapse": "remedy:free_bits"}, "monitor: on_collapse: beta_cut is applied already"),

@@ -48,7 +48,8 @@ def test_every_older_option_is_accepted_with_dash_or_underscore(stays, tmp_path,
         (["--xyzzy"], "unknown option '--xyzzy'; see `python -m backend train --help`"),
         (["stray"], "unexpected 'stray'"),
         (["--batch_size", "0"], "--batch_size: Input should be greater than or equal to 1, got '0'"),
-        (["--batch_size", "four"], "--batch_size: Input should be a valid integer"),
+        (["--batch_size", "four"], "--batch_size: Input should be a valid integer, got 'four'\n"),
+        (["--remedy", "beta_cat"], "--remedy: no remedy 'beta_cat'; did you mean 'beta_cut'?\n"),
         (["--decoder", "magic"], "--decoder: Input should be 'likelihood' or 'chamfer'"),
         (["--learning_rate", "inf"], "--learning_rate"),
         (["--precision", "16-mixed", "--accelerator", "cpu"], "needs a GPU and this run is on the CPU; use --precision 32"),
@@ -78,6 +79,18 @@ def test_what_does_not_fit_the_data_is_named_before_anything_is_written(stays, t
     assert main([*tiny_words(stays, tmp_path / "runs"), *words]) == 2
     assert said in capsys.readouterr().err
     assert not list((tmp_path / "runs").glob("*")) if (tmp_path / "runs").exists() else True
+
+
+@pytest.mark.parametrize(("word", "hint"), [("trian", "did you mean 'train'?"), ("xyz", "see `python -m backend --help`")])
+def test_a_mistyped_command_is_named_with_its_nearest(capsys, word, hint):
+    assert main([word, "--data_dir", "x"]) == 2
+    assert capsys.readouterr().err == f"error: unknown command {word!r}; {hint}\n"
+
+
+def test_it_says_what_it_is_about_to_do(stays, tmp_path, capsys):
+    start(stays, tmp_path, max_steps=3, batch_events=1500)
+    (said,) = [line for line in capsys.readouterr().out.splitlines() if "batches an epoch" in line]
+    assert re.fullmatch(r"42 stays in \d+ batches an epoch; 3 steps in all, a validation every \d+", said), said
 
 
 def test_more_gpus_than_there_are_is_refused(monkeypatch):
