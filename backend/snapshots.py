@@ -42,12 +42,7 @@ def write_snapshots(recorder: RunRecorder, step: int, result: ProbeResult) -> No
             if frame is None or (path == layout.observed and _holds(path, frame)):
                 continue
             path.parent.mkdir(exist_ok=True)
-            temporary = path.with_suffix(".tmp")
-            try:
-                write_frame(frame, temporary)
-                temporary.replace(path)
-            finally:
-                temporary.unlink(missing_ok=True)
+            write_frame(frame, path)
         thin(layout)
     except OSError as error:
         recorder.warn(f"snapshot of step {step} not written: {error}. Training goes on.", "snapshots")
@@ -63,10 +58,15 @@ def _holds(path: Path, frame: pd.DataFrame) -> bool:
 
 
 def write_frame(frame: pd.DataFrame, path: Path) -> None:
-    """Parquet with the schema version among its metadata."""
+    """Parquet with the schema version among its metadata; there whole or not at all. Raises OSError."""
     table = pa.Table.from_pandas(frame, preserve_index=False)
     metadata = {**(table.schema.metadata or {}), b"schema_version": str(SCHEMA_VERSION).encode()}
-    pq.write_table(table.replace_schema_metadata(metadata), path)
+    temporary = path.with_suffix(".tmp")
+    try:
+        pq.write_table(table.replace_schema_metadata(metadata), temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def thin(layout: RunLayout) -> None:

@@ -121,13 +121,7 @@ def write_analysis(layout: RunLayout, stem: str, result: ProbeResult) -> list[st
     for kind, frame in frames.items():
         if frame is None:
             continue
-        path = layout.analysed(kind, stem)
-        temporary = path.with_suffix(".tmp")
-        try:
-            write_frame(frame, temporary)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_frame(frame, layout.analysed(kind, stem))
         written.append(kind)
     return written
 

@@ -71,9 +71,8 @@ def latents(frame: pd.DataFrame) -> pd.DataFrame:
 def write(path: Path, frame: pd.DataFrame) -> Path:
     """One snapshot, as the trainer writes it: whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    write_frame(frame, temporary)
-    return temporary.replace(path)
+    write_frame(frame, path)
+    return path
 
 
 def write_step(layout: RunLayout, step: int, frame: pd.DataFrame, *, with_presence: bool = True) -> None:
