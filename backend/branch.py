@@ -2,7 +2,7 @@
 
 Takes the best checkpoint from before the onset (by validation score, else the latest; the first step where there is none) and
 trains on in a new run folder; the other run is not touched. Without --remedy the first that the verdict names. The new run.json
-says under `lineage` where it comes from. Options of `train` may be given too, such as --max_steps.
+says under `lineage` where it comes from. Options that are not given are the other run's own.
 """
 
 import argparse
@@ -13,6 +13,8 @@ from backend.options import resolve
 from shared.errors import InputError
 from shared.layout import RunLayout
 
+SHOWN = ("remedy", "beta_max", "free_bits", "learning_rate", "max_epochs", "max_steps", "output_dir")
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the command: those of `train` besides."""
@@ -20,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--from", type=Path, dest="start", metavar="CKPT", help="one of its checkpoints [the best from before the onset]"
     )
-    add_config_arguments(parser)
+    add_config_arguments(parser, SHOWN)
     parser.usage = "%(prog)s RUN [--remedy NAME] [--from CKPT] [options of train]"
     parser.set_defaults(run=run)
 

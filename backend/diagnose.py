@@ -17,7 +17,7 @@ from typing import Any, get_args
 import orjson
 
 from backend.diagnosis import Diagnosis, diagnose_run_folder, diagnose_tensorboard
-from backend.diagnosis_report import text_of
+from backend.diagnosis_report import explained, text_of
 from backend.tensorboard_logs import log_folders
 from backend.tensorboard_tags import add_tag_options
 from shared.collapse import Sensitivity
@@ -41,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--sensitivity", choices=get_args(Sensitivity), help="judge by this preset [that of the run; balanced for logs]"
     )
     add_tag_options(parser)
+    parser.epilog = explained()
     parser.set_defaults(run=run)
 
 

@@ -48,7 +48,8 @@ class Diagnosis:
     past: list[Verdict]
     """What was alarmed or warned of, and is over."""
     figures: dict[str, float] = field(default_factory=dict)
-    """Of the newest evaluation."""
+    """Of the newest evaluation, that at step `measured`; of a log the last of each, and `measured` is None."""
+    measured: int | None = None
     forecast: str | None = None
     unjudged: list[tuple[str, str]] = field(default_factory=list)
     """(what, why)"""
@@ -97,7 +98,7 @@ def diagnose_run_folder(path: Path, sensitivity: Sensitivity | None = None) -> D
     return Diagnosis(
         source=str(path), kind="run", state=status.health.value, step=max(steps, int(last.get("step", 0))), verdicts=found,
         past=[v for v in detector.past if v.severity in ("alarm", "warning")],
-        figures={name: value for name in FIGURES if (value := number(last, name)) is not None},
+        figures={name: value for name in FIGURES if (value := number(last, name)) is not None}, measured=last.get("step"),
         forecast=_forecast(layout, info, last), unjudged=_unjudged_of(last) if not off else [],
         notes=_notes(info, status.health, status.reason, last), commands=_commands(path, info, found),
     )  # fmt: skip

@@ -4,12 +4,14 @@ import math
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 
-from backend.diagnosis import Diagnosis
+from backend.diagnosis import FIGURES, Diagnosis
 from shared.collapse import Verdict
+from shared.metrics import PROBE, TRAINING
 
 WIDTH = 118
 LABEL = 13
 SHOWN_TAGS = 20
+CATALOGUE = TRAINING | PROBE
 
 
 def text_of(diagnosis: Diagnosis) -> str:
@@ -26,7 +28,7 @@ def text_of(diagnosis: Diagnosis) -> str:
     if diagnosis.forecast:
         lines += ["", *_labelled("Forecast", diagnosis.forecast, indent="")]
     if diagnosis.figures:
-        lines += ["", *_labelled("Figures", figures(diagnosis.figures), indent="")]
+        lines += ["", *figure_lines(diagnosis)]
     if diagnosis.tags:
         lines += ["", *_labelled("Read as", ", ".join(f"{name} = {tag}" for name, tag in diagnosis.tags.items()), indent="")]
     if diagnosis.unused:
@@ -45,7 +47,8 @@ def verdict_lines(verdict: Verdict, commands: Mapping[str, str]) -> Iterator[str
     yield f"{verdict.severity.upper()}: {verdict.title}{when}"
     yield from _wrapped(verdict.detail, "  ")
     if verdict.evidence:
-        yield from _labelled("evidence", figures(verdict.evidence, verdict.thresholds))
+        then = f"at step {verdict.measured:,}: " if verdict.measured is not None else ""
+        yield from _labelled("evidence", then + figures(verdict.evidence, verdict.thresholds))
     if verdict.dims:
         yield from _labelled("dimensions", ranges(verdict.dims))
     if verdict.severity not in ("alarm", "warning"):
@@ -67,6 +70,20 @@ def span(verdict: Verdict) -> str:
         f"since step {verdict.began:,}" if verdict.ended is None else f"from step {verdict.began or 0:,} to {verdict.ended:,}"
     )
     return f"{began} (seen at {verdict.seen:,})" if verdict.seen is not None and verdict.seen != verdict.began else began
+
+
+def figure_lines(diagnosis: Diagnosis) -> Iterator[str]:
+    """The newest figures, one to a line, in words as well."""
+    yield f"Figures at step {diagnosis.measured:,}" if diagnosis.measured is not None else "Figures, the last of each"
+    for name, value in diagnosis.figures.items():
+        known = CATALOGUE.get(name)
+        yield f"  {name:<20} {number(value):>9} {known.unit if known else '':<11} {known.label if known else ''}".rstrip()
+
+
+def explained() -> str:
+    """What the figures are, for `--help`."""
+    lines = [_labelled(name, CATALOGUE[name].help, width=22) for name in FIGURES]
+    return "\n".join(["the figures of a report:", *(line for each in lines for line in each)])
 
 
 def figures(values: Mapping[str, float], limits: Mapping[str, float] | None = None) -> str:
@@ -97,8 +114,8 @@ def ranges(dims: Sequence[int]) -> str:
     return ", ".join(f"{first}-{last}" if last > first else f"{first}" for first, last in runs)
 
 
-def _labelled(label: str, text: str, indent: str = "  ") -> list[str]:
-    lead = f"{indent}{label:<{LABEL}}"
+def _labelled(label: str, text: str, indent: str = "  ", width: int = LABEL) -> list[str]:
+    lead = f"{indent}{label:<{width}}"
     return textwrap.wrap(text, WIDTH, initial_indent=lead, subsequent_indent=" " * len(lead), break_long_words=False) or [
         lead.rstrip()
     ]

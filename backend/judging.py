@@ -77,6 +77,6 @@ class Judging:
             return
         self.alarm_step = step if self.alarm_step is None else self.alarm_step
         since = f" since step {verdict.began:,}" if verdict.began is not None else ""
-        warn_on_stderr(f"step {step:,}: {verdict.title}{since}. {verdict.detail} {verdict.advice}")
+        warn_on_stderr(f"step {step:,}: {verdict.title}{since}. {verdict.detail} {verdict.advice}", "ALARM")
         if verdict.kind in COLLAPSES:
             self.on_alarm(step, verdict)

@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+from collections.abc import Collection
 from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin
@@ -15,8 +16,11 @@ from shared.errors import InputError
 UNSET = argparse.SUPPRESS
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """One group per part of the configuration, one option per field; an option not given leaves no trace."""
+def add_arguments(parser: argparse.ArgumentParser, shown: Collection[str] | None = None) -> None:
+    """One group per part of the configuration, one option per field; an option not given leaves no trace.
+
+    A command with options of its own names those of `train` that its `--help` is to show; all of them work.
+    """
     parser.usage = "%(prog)s [--data_dir DIR] [--config FILE] [options]    (dashes or underscores, --no_x switches x off)"
     parser.add_argument(
         "--config", type=Path, metavar="FILE", help="options from a .toml or .json file, or from another run's run.json"
@@ -26,13 +30,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         title = f"{name}: {(part.__class__.__doc__ or '').strip()}"
         section = parser.add_argument_group(title)
         for option, field in part.__class__.model_fields.items():
-            _add_option(section, option, field)
+            _add_option(section, option, field, hidden=shown is not None and option not in shown)
+    if shown is not None:
+        parser.epilog = "All options of train may be given: python -m backend train --help"
 
 
-def _add_option(section: argparse._ArgumentGroup, option: str, field: FieldInfo) -> None:
+def _add_option(section: argparse._ArgumentGroup, option: str, field: FieldInfo, *, hidden: bool) -> None:
     kinds = [kind for kind in get_args(field.annotation) or (field.annotation,) if kind is not NoneType]
     shown = "none" if field.default is None else field.default
-    text = f"{field.description} [{shown}]".replace("%", "%%")
+    text = argparse.SUPPRESS if hidden else f"{field.description} [{shown}]".replace("%", "%%")
     if kinds == [bool]:
         section.add_argument(f"--{option}", action=argparse.BooleanOptionalAction, default=UNSET, help=text)
     elif get_origin(field.annotation) is Literal:
@@ -51,7 +57,7 @@ def existing(path: Path, what: str) -> Path:
     """A path that is there. Raises InputError, which calls it `what` and names its nearest neighbour."""
     if not path.exists():
         there = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
-        near = difflib.get_close_matches(path.name, there, n=1)
+        near = difflib.get_close_matches(path.name, there, n=1, cutoff=0.75)
         raise InputError(f"{path}: no such {what}" + (f"; did you mean {path.with_name(near[0])}?" if near else ""))
     return path
 
@@ -70,5 +76,7 @@ def resolve(args: argparse.Namespace, base: TrainConfig | None = None) -> TrainC
     """
     config = base
     if args.config is not None:
-        config = build_config(read_config_file(args.config), where=str(args.config), base=config)
+        config = build_config(
+            read_config_file(existing(args.config, "configuration file")), where=str(args.config), base=config
+        )
     return build_config(given_options(args), where=COMMAND_LINE, base=config)

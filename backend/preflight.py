@@ -18,11 +18,23 @@ from backend.preflight_report import text_of
 from shared.errors import InputError
 
 DOUBTFUL = 3
+SHOWN = (
+    "data_dir",
+    "batch_size",
+    "batch_events",
+    "latent_dim",
+    "width",
+    "beta_max",
+    "free_bits",
+    "max_epochs",
+    "max_steps",
+    "devices",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """All options of `train`, and a few of its own."""
-    add_config_arguments(parser)
+    add_config_arguments(parser, SHOWN)
     parser.usage = "%(prog)s --data DIR [--decoder_variance X] [--json] [options of train]"
     parser.add_argument("--data", dest="data_dir", metavar="DIR", default=argparse.SUPPRESS, help="the same as --data_dir")
     parser.add_argument(

@@ -16,6 +16,8 @@ from backend.recorder import RunRecorder
 LINE_EVERY_S = 15.0
 FIRST_LINE_S = 3.0
 REFRESH_S = 0.25
+VALIDATION_EVERY_S = 5.0
+"""A small data set is validated every few steps: what comes sooner is counted, and the last is said in any case."""
 
 
 class Progress(L.Callback):
@@ -26,6 +28,8 @@ class Progress(L.Callback):
         self._bar: Bar | None = None
         self._task = TaskID(0)
         self._shown = 0.0
+        self._validation_shown = 0.0
+        self._held: list[str] = []
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Open the bar on a terminal."""
@@ -63,11 +67,22 @@ class Progress(L.Callback):
         scores = {k: v for k, v in pl_module.validation.items() if k in ("auroc", "auprc", "elbo", "loss")}
         scores = {k: v for k, v in scores.items() if v is not None or k.startswith("au")}
         shown = "  ".join(f"{k} {v:.4f}" if v is not None else f"{k} undefined (one class)" for k, v in scores.items())
-        line = f"step {trainer.global_step:,} validation: {shown}"
+        self._held.append(f"step {trainer.global_step:,} validation: {shown}")
+        if time.monotonic() - self._validation_shown > VALIDATION_EVERY_S:
+            self._say_validation()
+
+    def _say_validation(self) -> None:
+        """The newest one that was not said yet, and how many more there were."""
+        if not self._held:
+            return
+        more = f"  (and {len(self._held) - 1} before it)" if len(self._held) > 1 else ""
+        line = self._held[-1] + more
         if self._bar is not None:
             self._bar.console.print(line, highlight=False)
         else:
             print(line, flush=True)
+        self._held.clear()
+        self._validation_shown = time.monotonic()
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Close the bar."""
@@ -78,6 +93,7 @@ class Progress(L.Callback):
         self._close()
 
     def _close(self) -> None:
+        self._say_validation()
         if self._bar is not None:
             self._bar.update(self._task, completed=self.recorder.beat.step, description=self._text())
             self._bar.stop()

@@ -36,6 +36,7 @@ import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from backend.folders import interrupted_by_terminate
+from backend.options import existing
 from backend.sweep_board import Board
 from backend.sweep_runs import (
     BAD_INPUT,
@@ -72,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
     """
     if args.jobs is not None and args.jobs < 1:
         raise InputError(f"--jobs {args.jobs}: at least 1; leave it out for one per GPU")
-    space = read_space(args.config)
+    space = read_space(existing(args.config, "sweep file (`python -m backend sweep --help` shows one)"))
     places = gpu_places(space.base)
     jobs = args.jobs or max(len(places), 1)
     with alone(space), interrupted_by_terminate():

@@ -105,8 +105,10 @@ class Detector:
         """What holds where no rule has fired: healthy, or undecided while a condition that makes one holds and has not lasted."""
         now, limits = self.history.last, self.limits
         begun = self._episodes.begun
+        held = self._held_by_free_bits(now)
         if begun is not None:
-            return _undecided(f"{begun.finding.detail} Held at {_times(begun.count)}", begun.began, limits)
+            undecided = _undecided(f"{begun.finding.detail} Held at {_times(begun.count)}", begun.began, limits)
+            return replace(undecided, detail=f"{undecided.detail} {held}") if held else undecided
         if now.active == 0:
             return _undecided(
                 f"No unit is active at step {now.step:,}, and what depends on the input was not measured", now.step, limits
@@ -114,28 +116,24 @@ class Detector:
         healthy = Verdict(
             "healthy", "ok", "Posterior healthy", "No rule has fired on the last probe evaluations.", seen=now.step
         )
-        if self._held_by_free_bits(now):  # no figure that varies: each wording is an event
-            every = now.active == now.dims
-            said = (
-                f"{now.dims:.0f} of {now.dims:.0f} active, held by free bits"
-                if every
-                else "What is active is held by free bits"
-            )
-            return replace(
-                healthy, detail=f"{healthy.detail} {said}: their KL costs nothing up to {self.floor.nats:.3g} nats each."
-            )
+        if held:
+            return replace(healthy, detail=f"{healthy.detail} {held}")
         if now.active is None or not now.dims or now.active >= now.dims:
             return healthy
         return replace(healthy, detail=f"{healthy.detail} Some units carry nothing and are not missed: surplus, pruned.")
 
-    def _held_by_free_bits(self, now: Probe) -> bool:
-        """Whether no active unit carries more than free bits give each; False where units' KL was not measured."""
+    def _held_by_free_bits(self, now: Probe) -> str:
+        """A sentence where no active unit carries more than free bits give each; "" otherwise, or where units' KL was not measured.
+
+        Figures that vary are not in it: each wording of what holds is an event.
+        """
         if self.floor.mode != "dimension" or not self.floor.nats or now.unit_kl is None or now.var_mu is None:
-            return False
+            return ""
         active = now.var_mu > self.limits.active_variance
-        if now.unit_kl.shape != active.shape or not active.any():
-            return False
-        return bool((now.unit_kl[active] <= FREE * self.floor.nats).all())
+        if now.unit_kl.shape != active.shape or not active.any() or (now.unit_kl[active] > FREE * self.floor.nats).any():
+            return ""
+        units = f"{now.dims:.0f} of {now.dims:.0f} active, held" if now.active == now.dims else "What is active is held"
+        return f"{units} by free bits: their KL costs nothing up to {self.floor.nats:.3g} nats each."
 
 
 def replay(detector: Detector, training: Iterable[Mapping[str, Any]], probes: Iterable[Mapping[str, Any]]) -> Detector:

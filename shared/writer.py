@@ -60,9 +60,9 @@ def encode_line(step: int, values: dict[str, Any]) -> bytes:
     return orjson.dumps(row, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE)
 
 
-def warn_on_stderr(message: str) -> None:
+def warn_on_stderr(message: str, level: str = "WARNING") -> None:
     """The default way to be loud."""
-    print(f"\nWARNING: {message}", file=sys.stderr, flush=True)
+    print(f"\n{level}: {message}", file=sys.stderr, flush=True)
 
 
 class JsonlWriter:

@@ -29,6 +29,8 @@ def test_units_that_free_bits_hold_are_named():
     some = {**row, "per_dim": {"var_mu": [0.2] * D, "kl": [0.1] * 19 + [0.8]}}
     assert "free bits" not in watched((9, some), config=free).verdicts[0].detail, "one carries more than is free"
     assert "free bits" not in watched((9, row)).verdicts[0].detail
+    begun = watched((1, {**row, "decoder_reliance": 0.0}), config=free).verdicts[0]
+    assert begun.kind == "undecided" and begun.detail.endswith("held by free bits: their KL costs nothing up to 0.1 nats each.")
 
 
 CUT = {"loss": {"beta_schedule": "linear", "beta_max": 8.33, "beta_warmup_steps": 10}}

@@ -1,5 +1,6 @@
 """`diagnose`: what it says of runs, in words, as JSON, and by its exit status."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,8 @@ def test_a_collapsed_run_names_evidence_limits_and_the_command(tmp_path: Path, c
     status, text = report_of(capsys, str(run.root))
     assert status == ALARM
     assert "ALARM: Posterior collapse, since step" in text
-    assert "mi_gauss 0.01 (limit 0.1)" in text
+    assert "evidence     at step 1,000: mi_gauss 0.01 (limit 0.1)" in text
+    assert "Figures at step 1,000" in text and re.search(r"^  mi_gauss +0.01 nats / set +Information bound$", text, re.M)
     assert f"python -m backend resume {run.root} --remedy " in text
     report = json_of(capsys, str(run.root))["reports"][0]
     verdict = report["verdicts"][0]
