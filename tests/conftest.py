@@ -18,6 +18,18 @@ settings.register_profile("steady", derandomize=True, deadline=None, database=No
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "steady"))
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Fast tests first, and a file's tests to one process (`--dist loadgroup`): they share trainings, a server and a browser."""
+    items.sort(key=_long)
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(f"{item.path.stem}{'-long' if _long(item) else ''}"))
+
+
+def _long(item: pytest.Item) -> bool:
+    return any(item.get_closest_marker(name) for name in ("slow", "browser"))
+
+
 def _real_data(name: str) -> Path:
     folder = REAL_DATA / name
     if not folder.is_dir():

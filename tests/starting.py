@@ -1,8 +1,8 @@
 """`python -m backend` for tests, quick to start: processes forked from one that has loaded torch, once for all of them.
 
-They have a number, signals, a terminal and an exit status of their own. Unlike processes that start from nothing, which the tests
-of the README run, they have the environment and the folder of the first of them, and run nothing at exit. Start pytest in the root
-of the checkout: elsewhere nothing is loaded beforehand.
+They have a number, signals, a terminal and an exit status of their own. Unlike processes that start from nothing they have the
+environment of the first of them, and run nothing at exit. Start pytest in the root of the checkout: elsewhere nothing is loaded
+beforehand.
 """
 
 import atexit
@@ -42,13 +42,22 @@ class Started:
         out: a file that gets what it says, stdout and stderr, and is emptied first; or a terminal, which it reads, too.
         script: run in place of `backend`, which it may run in turn; trainings of several processes need one.
         new_session: lead a session, so that whoever it leaves behind can be found.
+        folder: where it works, in place of the first one's folder.
     """
 
-    def __init__(self, words: Sequence[str], out: Path, *, script: Path | None = None, new_session: bool = False) -> None:
+    def __init__(
+        self,
+        words: Sequence[str],
+        out: Path,
+        *,
+        script: Path | None = None,
+        new_session: bool = False,
+        folder: Path | None = None,
+    ) -> None:
         self.out = out
         if not out.is_char_device():
             out.write_bytes(b"")
-        self._process = FORKING.Process(target=_run, args=(list(words), out, script, new_session))
+        self._process = FORKING.Process(target=_run, args=(list(words), out, script, new_session, folder))
         self._process.start()
         assert self._process.pid is not None
         self.pid: int = self._process.pid
@@ -75,8 +84,10 @@ class Started:
         os.kill(self.pid, number)
 
 
-def _run(words: list[str], out: Path, script: Path | None, new_session: bool) -> None:
+def _run(words: list[str], out: Path, script: Path | None, new_session: bool, folder: Path | None) -> None:
     """In the new process."""
+    if folder is not None:
+        os.chdir(folder)
     if new_session:
         os.setsid()
     opened = os.open(out, os.O_RDWR | os.O_APPEND | os.O_NOCTTY)

@@ -146,24 +146,31 @@ def test_what_ends_the_loop_is_the_state_of_the_run(tmp_path, error, state):
     assert (run.state, run.error) == (state, "RuntimeError('of mine')" if state == "failed" else None)
 
 
-@pytest.mark.parametrize(
-    ("ending", "state"),
-    [("", "finished"), ("raise RuntimeError('of mine')", "failed"), ("raise KeyboardInterrupt", "interrupted")],
-)
-def test_a_script_that_never_closes(tmp_path, ending, state):
-    script = f"""
-import sys, torch
+def test_scripts_that_never_close(tmp_path):
+    """Three of them, which are one until torch is loaded."""
+    script = """
+import os, sys, torch
 from backend import watching
 from backend.observe import PosteriorMonitor
-assert not {{"lightning", "pytorch_lightning", "streamlit"}} & sys.modules.keys()
-monitor = PosteriorMonitor(sys.argv[1])
+assert not {"lightning", "pytorch_lightning", "streamlit"} & sys.modules.keys()
+for name in ("finished", "failed", "interrupted"):
+    if os.fork() == 0:
+        break
+    os.wait()
+else:
+    sys.exit()
+monitor = PosteriorMonitor(f"{sys.argv[1]}/{name}")
 monitor.observe(torch.zeros(4, 3), torch.zeros(4, 3), step=1)
-{ending}
+if name == "failed":
+    raise RuntimeError("of mine")
+if name == "interrupted":
+    raise KeyboardInterrupt
 """
-    subprocess.run([sys.executable, "-c", script, str(tmp_path / "run")], cwd=ROOT, check=False, capture_output=True)
-    run = info(RunLayout(tmp_path / "run"))
-    assert run.state == state
-    assert (run.error or "") == ("RuntimeError('of mine')" if state == "failed" else "")
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], cwd=ROOT, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    ends = {state: info(RunLayout(tmp_path / state)) for state in ("finished", "failed", "interrupted")}
+    assert {name: run.state for name, run in ends.items()} == {name: name for name in ends}
+    assert [run.error for run in ends.values()] == [None, "RuntimeError('of mine')", None]
 
 
 def test_resumed_from_a_checkpoint_of_its_owner(tmp_path):

@@ -14,6 +14,7 @@ from torch.utils.tensorboard import SummaryWriter
 from backend import __main__ as backend
 from tests.installed import installed, python
 from tests.sources import events_frame, write_challenge, write_ehr
+from tests.starting import Started
 
 __all__ = ["installed"]
 ROOT = Path(__file__).parents[1]
@@ -71,6 +72,8 @@ def desk(tmp_path_factory) -> Path:
     return folder
 
 
+FORKED = ("preflight", "evaluate", "resume", "visualize")
+"""Commands that load what `train`, which starts from nothing, has been seen to load, and each time for ten seconds."""
 ENDS = {"diagnose": (5, "Not judged"), "resume": (2, "name no collapse")}
 """What commands say of a run that is tiny and did not collapse: exit status, and words among their output."""
 
@@ -85,11 +88,15 @@ def test_commands_run_in_the_order_in_which_they_stand(desk):
         for run in (desk / "runs").glob("[!.]*"):
             words = [word.replace("runs/NAME", str(run)) for word in words]
         words[0] = sys.executable
+        status, words_said = ENDS.get(words[3], (0, ""))
         if words[2] == "dashboard":
             serves(words, desk, environment)
+        elif words[3] in FORKED or "--resume_from_checkpoint" in words:
+            child = Started(words[3:], desk / "said.txt", folder=desk)
+            assert child.wait(300) == status, f"{command}\n{child.said()}"
+            assert words_said in child.said()
         else:
             done = subprocess.run(words, check=False, cwd=desk, env=environment, capture_output=True, text=True)
-            status, words_said = ENDS.get(words[3], (0, ""))
             assert done.returncode == status, f"{command}\n{done.stdout}\n{done.stderr}"
             assert words_said in done.stdout + done.stderr
     assert list((desk / "runs").glob("*/checkpoints/last.valid.eval.json"))

@@ -8,7 +8,7 @@ import pytest
 from backend.batches import StayDataset
 from backend.plots import four_panels
 from backend.probe_sample import choose
-from backend.snapshots import MOST_SNAPSHOTS, ProbeResult, write_snapshots
+from backend.snapshots import ProbeResult, write_snapshots
 from backend.store import PreparedDataset
 from shared.configuring import build_config
 from shared.layout import RunLayout
@@ -21,16 +21,17 @@ __all__ = ["stays"]
 KINDS = ("posterior", "latents", "reconstruction")
 
 
-def test_snapshots_of_a_long_run_are_thinned_evenly(tmp_path):
+def test_snapshots_of_a_long_run_are_thinned_evenly(tmp_path, monkeypatch):
+    monkeypatch.setattr("backend.snapshots.MOST_SNAPSHOTS", 40)
     recorder = recorder_in(tmp_path)
     frame = pd.DataFrame({"a": [1]})
-    for step in range(1, 1001):
+    for step in range(1, 201):
         write_snapshots(recorder, step, ProbeResult({}, frame, frame, frame))
     kept = [[step for step, _ in recorder.layout.snapshots(kind)] for kind in KINDS]
     assert kept[0] == kept[1] == kept[2]
-    assert len(kept[0]) == MOST_SNAPSHOTS
-    assert kept[0][0] == 1 and kept[0][-1] == 1000
-    assert np.diff(kept[0]).max() <= 10, "a thousand on two hundred"
+    assert len(kept[0]) == 40
+    assert kept[0][0] == 1 and kept[0][-1] == 200
+    assert np.diff(kept[0]).max() <= 10, "two hundred on forty"
 
 
 def test_snapshots_carry_the_schema_version(tmp_path):
