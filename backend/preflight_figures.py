@@ -12,14 +12,14 @@ from backend.batches import StayDataset
 from backend.build import accelerator_of, device_name
 from backend.checkpoints import KEPT_BEST, KEPT_EARLIER
 from backend.datasource import open_data
-from backend.monitor import PRESETS
-from backend.plan import Plan, validation_rows
+from backend.plan import Plan, probe_every, validation_rows
 from backend.rehearsal import Measured, free_disk, rehearse
 from backend.remedies import check_remedies
 from backend.snapshots import MOST_SNAPSHOTS
 from backend.spectrum import covariance_spectrum
 from backend.store import PreparedDataset
 from backend.training import check_devices, quiet_lightning
+from backend.watching import SHORT_RUN_S
 from shared.config import TrainConfig
 from shared.forecast import Floor, Outlook, Spectrum
 from shared.layout import SCHEMA_VERSION
@@ -159,5 +159,5 @@ def probes_of(config: TrainConfig, steps: int, working_s: float, probe_s: float)
     if probe_s == 0:
         return 0
     options = config.monitor
-    every = options.update_frequency or PRESETS["fast" if options.fast_detection else "standard"][0]
-    return min(steps // every, int(options.probe_time_budget * working_s / probe_s) + 1) + 1
+    allowed_s = max(options.probe_time_budget * working_s, SHORT_RUN_S)
+    return min(steps // probe_every(options, steps), int(allowed_s / probe_s) + 1) + 1

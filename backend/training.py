@@ -5,7 +5,7 @@ import logging
 import os
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from backend.lit import SeqSetVAEModule
 from backend.monitor import PRESETS, PosteriorMetricsMonitor
 from backend.on_collapse import OnCollapse
 from backend.opening import Outcome, open_recorder
-from backend.plan import Plan, validation_rows
+from backend.plan import Plan, probe_every, validation_rows
 from backend.probe import StayProbe
 from backend.progress import Progress
 from backend.ranks import Companions, Rank, device_count_name, join, threads_of, use_threads
@@ -237,9 +237,9 @@ def in_sight(monitor: PosteriorMetricsMonitor | None) -> bool:
 def posterior_monitor(job: Job) -> PosteriorMetricsMonitor:
     """The monitor with the preset that the options name."""
     config, options = job.config, job.config.monitor
-    update, plot, _ = PRESETS["fast" if options.fast_detection else "standard"]
-    return PosteriorMetricsMonitor(
-        options.update_frequency or update,
+    _, plot, _ = PRESETS["fast" if options.fast_detection else "standard"]
+    monitor = PosteriorMetricsMonitor(
+        probe_every(options, job.plan.total_steps),
         options.plot_frequency or plot,
         options.window_size,
         config.output.log_dir,
@@ -248,6 +248,8 @@ def posterior_monitor(job: Job) -> PosteriorMetricsMonitor:
         probe=StayProbe(job.valid_set, options.probe_patients, seed=config.trainer.seed),
         time_budget=options.probe_time_budget,
     )
+    monitor.cadence = replace(monitor.cadence, chosen=options.update_frequency is not None)
+    return monitor
 
 
 def quiet_lightning() -> None:

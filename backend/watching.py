@@ -22,6 +22,9 @@ from shared.collapse import Thresholds, Verdict
 STEP_FIGURES = frozenset({*SCALARS, "sets", "active_units", "active_ratio", "step_s"})
 """What a line of the step log says of the posterior; a scalar of somebody else's by such a name is kept as `logged_...`."""
 
+SHORT_RUN_S = 10.0
+"""Seconds that evaluations may take in any case, spread over the planned steps: their share of a short run buys no verdict."""
+
 KEPT_NUMBERS = 4_000_000
 """A larger window (32 MB in float64, 20,000 units) stays out of checkpoints and fills anew after a resume."""
 
@@ -37,9 +40,11 @@ class Cadence:
     window_size: int = 50
     """pooled for active units, and for evaluations where there is no probe"""
     time_budget: float = 0.02
-    """largest share of the training time that probes may take"""
+    """largest share of the training time that probes may take, of which a short run has `SHORT_RUN_S` in any case"""
     verbose: bool = False
     """also print every evaluation"""
+    chosen: bool = True
+    """`update_frequency` is somebody's wish: it is said where it cannot be kept. Otherwise only where it is more than usual."""
 
 
 class Watch:
@@ -151,7 +156,7 @@ class Watch:
     def _run_probe(self, probe: Callable[[], ProbeResult], last: bool = False) -> None:
         """Probe, write the snapshots, judge. Left out when earlier probes have used up the budget, but for the last."""
         started = time.monotonic()
-        if not last and self._probe_s > self.cadence.time_budget * (started - self._began):
+        if not last and self._probe_s > self._allowed_s(started - self._began):
             self._tell_put_off(started - self._began)
             return
         phase, self.recorder.beat.phase = self.recorder.beat.phase, "probing"
@@ -163,18 +168,28 @@ class Watch:
         self.recorder.beat.phase = phase
         self._judge({**result.values, "probe_s": spent})
 
+    def _allowed_s(self, elapsed: float) -> float:
+        """What probes may have taken by now."""
+        planned = self.recorder.beat.max_steps
+        return max(self.cadence.time_budget * elapsed, SHORT_RUN_S * self._steps / planned if planned else 0.0)
+
     def _tell_put_off(self, elapsed: float) -> None:
         """Say once, in the log and aloud, that evaluations come less often than was asked, how often, and what would change it."""
         if self._said_put_off:
             return
-        self._said_put_off = True
-        every, budget = self.cadence.update_frequency, self.cadence.time_budget
+        every, budget, planned = self.cadence.update_frequency, self.cadence.time_budget, self.recorder.beat.max_steps
         probe_s = self._probe_s / max(self._probes, 1)
         step_s = max(elapsed - self._probe_s, 1e-9) / max(self._steps, 1)
         share = probe_s / (probe_s + every * step_s)
-        steps = every * max(2, math.ceil(probe_s * (1 / budget - 1) / step_s / every))
+        steps = probe_s * (1 / budget - 1) / step_s
+        if planned:
+            steps = min(steps, planned * probe_s / SHORT_RUN_S)
+        steps = every * max(2, math.ceil(steps / every))
+        if not self.cadence.chosen and steps <= Cadence.update_frequency:
+            return
+        self._said_put_off = True
         self.recorder.warn(
-            f"update_frequency {every:,} was asked; probes would take {share:.0%} of the time, so they come about every {steps:,} steps; "
+            f"evaluations every {every:,} steps would take {share:.0%} of the time, so they come about every {steps:,}; "
             f"a time budget of {max(math.ceil(100 * share), 1) / 100:g} (--probe_time_budget, now {budget:g}) allows more"
         )
 

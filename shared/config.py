@@ -168,7 +168,9 @@ class MonitorConfig(Group):
 
     disable_metrics_monitoring: bool = Field(default=False, description="no posterior metrics at all")
     fast_detection: bool = Field(default=False, description="probe every 100 steps, plot every 1,000 (standard: 200, 2,000)")
-    update_frequency: int | None = Field(default=None, ge=1, description="steps between probe evaluations")
+    update_frequency: int | None = Field(
+        default=None, ge=1, description="steps between probe evaluations ('none': 200, or what gives a short run 20)"
+    )
     plot_frequency: int | None = Field(default=None, ge=1, description="steps between four-panel pictures")
     window_size: int = Field(default=50, ge=2, description="steps over which batch statistics are pooled")
     probe_patients: int = Field(default=256, ge=2, description="validation stays in the fixed probe set")

@@ -22,7 +22,7 @@ from shared.probes import History, Probe, nonfinite_names, number
 from shared.schedule import BetaSchedule
 from shared.stepwise import NonFinite, Spikes
 
-NOTHING_YET = Verdict("insufficient", "info", "No probe evaluation yet", "The first one comes after a few hundred steps.")
+NOTHING_YET = Verdict("insufficient", "info", "No probe evaluation yet", "The first one comes within a few hundred steps.")
 
 FREE = 1.1
 """Times the floor of free bits up to which a unit carries what is free, and no more: its KL varies a little about it."""

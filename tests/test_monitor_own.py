@@ -10,7 +10,9 @@ import torch
 from backend import watching
 from backend.callbacks import StepSeed
 from backend.checkpoints import AtomicCheckpointIO
+from backend.plan import probe_every
 from backend.recorder import Alarm, RunRecorder
+from shared.config import MonitorConfig
 from shared.layout import RunLayout
 from shared.reader import JsonlTail
 from shared.schema import RunInfo
@@ -122,22 +124,23 @@ def test_an_interrupted_run_that_cannot_be_saved_says_so(stays, tmp_path, monkey
 
 
 def test_standard_and_fast_presets(stays, tmp_path):
-    for out, options, expected in (
-        ("fast", {"fast_detection": True}, (100, 1000)),
-        ("standard", {}, (200, 2000)),
-        ("given", {"fast_detection": True, "update_frequency": 7, "plot_frequency": 9}, (7, 9)),
+    for out, options, steps, expected in (
+        ("fast", {"fast_detection": True}, 10_000, (100, 1000)),
+        ("standard", {}, 10_000, (200, 2000)),
+        ("short", {}, 300, (15, 2000)),
+        ("given", {"fast_detection": True, "update_frequency": 7, "plot_frequency": 9}, 10_000, (7, 9)),
     ):
-        assert preset(options) == expected, out
+        assert preset(options, steps) == expected, out
 
 
-def preset(options: dict[str, object]) -> tuple[int, int]:
+def preset(options: dict[str, object], steps: int) -> tuple[int, int]:
     from types import SimpleNamespace
     from unittest.mock import patch
 
     from backend import training
     from shared.configuring import build_config
 
-    job = SimpleNamespace(config=build_config(options), recorder=None, valid_set=None)
+    job = SimpleNamespace(config=build_config(options), recorder=None, valid_set=None, plan=SimpleNamespace(total_steps=steps))
     with patch.object(training, "StayProbe"):
         monitor = training.posterior_monitor(job)
     return monitor.cadence.update_frequency, monitor.cadence.plot_frequency
@@ -190,9 +193,32 @@ def test_probing_keeps_to_its_time_budget_and_says_so_once(tmp_path, monkeypatch
     assert len(probes) / clock[0] <= 0.02 + 1 / clock[0]
     assert len(probes) >= 9
     told = [row["message"] for row in JsonlTail(RunLayout(tmp_path).events).read() if row["kind"] == "warning"]
-    assert len(told) == 1 and "update_frequency 1 was asked; probes would take 67% of the time" in told[0], "once"
-    assert "every 98 steps" in told[0] and "budget of 0.67 (--probe_time_budget, now 0.02)" in told[0]
+    assert len(told) == 1 and "evaluations every 1 steps would take 67% of the time" in told[0], "once"
+    assert "about every 98;" in told[0] and "budget of 0.67 (--probe_time_budget, now 0.02)" in told[0]
     assert told[0] in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("chosen", [True, False])
+def test_a_short_run_has_evaluations_all_along(tmp_path, monkeypatch, chosen):
+    clock, steps = [0.0], []
+
+    def probe():
+        steps.append(watch.step)
+        clock[0] += 2.0
+        return result()
+
+    monkeypatch.setattr(watching.time, "monotonic", lambda: clock[0])
+    recorder = recorder_in(tmp_path)
+    recorder.beat.max_steps = 300
+    watch = watching.Watch(recorder, watching.Cadence(probe_every(MonitorConfig(), 300), chosen=chosen), probe=probe)
+    for step in range(1, 301):
+        clock[0] += 0.2
+        watch.look(step)
+    watch.finish()
+    assert steps == [15, 60, 120, 180, 240, 300], "two percent of a minute would be one"
+    told = [row["message"] for row in JsonlTail(RunLayout(tmp_path).events).read() if row["kind"] == "warning"]
+    assert len(told) == chosen
+    assert not chosen or "evaluations every 15 steps would take 40% of the time, so they come about every 60;" in told[0]
 
 
 def result():

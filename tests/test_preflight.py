@@ -212,7 +212,9 @@ def test_foretold_disk_is_that_of_a_run(stays: Path, tmp_path: Path, capsys: pyt
 
 
 def test_probes_are_as_often_as_asked_for_and_as_their_time_allows() -> None:
-    config = build_config({"probe_time_budget": 0.02})
+    config = build_config({"probe_time_budget": 0.02, "update_frequency": 200})
+    assert probes_of(config, 300, working_s=50, probe_s=2.0) == 1 + 1, "as seldom as asked for"
+    assert probes_of(build_config({}), 300, working_s=50, probe_s=2.0) == 5 + 1 + 1, "ten seconds in any case"
     assert probes_of(config, 10_000, working_s=1e6, probe_s=1.0) == 10_000 // 200 + 1
     assert probes_of(config, 10_000, working_s=1000, probe_s=5.0) == 4 + 1 + 1
     assert probes_of(config, 10_000, working_s=1000, probe_s=0.0) == 0

@@ -165,7 +165,7 @@ def test_a_list_of_runs_forgives_the_scaler_too(tmp_path: Path) -> None:
 def test_a_run_without_a_posterior_to_watch_says_so(tmp_path: Path, options: dict[str, Any], words: str) -> None:
     play(tmp_path / "run", config(**options), {}, {1: {"loss": 1.0}, 2: {"loss": 1.0}})
     snapshot = RunLog(RunLayout(tmp_path / "run")).snapshot(1)
-    assert words in header(snapshot) and "after a few hundred steps" not in header(snapshot)
+    assert words in header(snapshot) and "within a few hundred steps" not in header(snapshot)
     assert Summaries(tmp_path).all()[0].concern == snapshot.verdicts[0]
     assert diagnose_run(RunLayout(tmp_path / "run"))[0].kind == "off"
     for panel in (*POSTERIOR, *DECODER):
