@@ -9,7 +9,7 @@ import argparse
 from pathlib import Path
 
 from backend.options import add_arguments as add_config_arguments
-from backend.options import resolve
+from backend.options import existing, resolve
 from shared.errors import InputError
 from shared.layout import RunLayout
 
@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """The command: check all options, then go back and train; returns the exit status of `train`."""
     resolve(args)  # mistakes are answered before torch is loaded; checked again over the run's own configuration
-    layout = RunLayout(args.target)
+    layout = RunLayout(existing(args.target, "run folder"))
     if not layout.run_json.exists():
         raise InputError(f"{args.target}: not a run folder (no {layout.run_json.name} in it)")
     from backend.branching import go_back

@@ -19,6 +19,7 @@ from backend.curves_source import PlainSource, source_of_log, source_of_run
 from backend.diagnose import REPORT, given_tags
 from backend.diagnosis import Diagnosis, diagnose_log, diagnose_run_folder
 from backend.diagnosis_report import WIDTH, text_of
+from backend.options import existing
 from backend.tensorboard_logs import log_folders, read_log
 from backend.tensorboard_places import places
 from backend.tensorboard_tags import NAMES, add_tag_options, read_tags
@@ -75,8 +76,7 @@ def run(args: argparse.Namespace) -> int:
 def subjects(args: argparse.Namespace) -> Iterator[Subject]:
     """What PATH names: a run, or one or more logs."""
     path: Path = args.path
-    if not path.exists():
-        raise InputError(f"{path}: no such file or folder")
+    existing(path, "file or folder")
     folder = path.absolute().parent.parent if path.suffix == ".ckpt" else path
     if RunLayout(folder).run_json.exists():
         if args.tag or args.kl_mean_over:

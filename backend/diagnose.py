@@ -18,6 +18,7 @@ import orjson
 
 from backend.diagnosis import Diagnosis, diagnose_run_folder, diagnose_tensorboard
 from backend.diagnosis_report import explained, text_of
+from backend.options import existing
 from backend.tensorboard_logs import log_folders
 from backend.tensorboard_tags import add_tag_options
 from shared.collapse import Sensitivity
@@ -65,8 +66,7 @@ def run(args: argparse.Namespace) -> int:
 
 def diagnoses(path: Path, sensitivity: Sensitivity | None, tags: dict[str, str], mean_over: int | None) -> Iterator[Diagnosis]:
     """A report for each run or log at `path`."""
-    if not path.exists():
-        raise InputError(f"{path}: no such file or folder")
+    existing(path, "file or folder")
     runs = [path] if RunLayout(path).run_json.exists() else [layout.root for layout in iter_runs(path)]
     if runs and (tags or mean_over):
         raise InputError("--tag and --kl_mean_over are for TensorBoard logs; a run says itself what is what")

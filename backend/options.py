@@ -57,7 +57,8 @@ def existing(path: Path, what: str) -> Path:
     """A path that is there. Raises InputError, which calls it `what` and names its nearest neighbour."""
     if not path.exists():
         there = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
-        near = difflib.get_close_matches(path.name, there, n=1, cutoff=0.75)
+        begun = [name for name in sorted(there, reverse=True) if name.startswith(path.name)]  # a run's name ends in its time
+        near = begun or difflib.get_close_matches(path.name, there, n=1, cutoff=0.75)
         raise InputError(f"{path}: no such {what}" + (f"; did you mean {path.with_name(near[0])}?" if near else ""))
     return path
 

@@ -16,7 +16,7 @@ from backend.recorder import RunRecorder
 LINE_EVERY_S = 15.0
 FIRST_LINE_S = 3.0
 REFRESH_S = 0.25
-VALIDATION_EVERY_S = 5.0
+VALIDATION_EVERY_S = LINE_EVERY_S
 """A small data set is validated every few steps: what comes sooner is counted, and the last is said in any case."""
 
 

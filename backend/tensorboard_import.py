@@ -15,6 +15,7 @@ from rich.progress import DownloadColumn, TimeRemainingColumn
 
 from backend.diagnose import given_tags
 from backend.folders import interrupted_by_terminate
+from backend.options import existing
 from backend.tensorboard_follow import follow
 from backend.tensorboard_logs import LogReader, log_folders
 from backend.tensorboard_run import LogImport
@@ -93,9 +94,7 @@ def logs_below(top: Path, name: str | None) -> list[Found]:
     Raises:
         InputError: no such directory, no logs in it, or a name that is no folder's.
     """
-    if not top.exists():
-        raise InputError(f"{top}: no such file or folder")
-    folders = log_folders(top)
+    folders = log_folders(existing(top, "file or folder"))
     if not folders:
         raise InputError(f"{top}: no TensorBoard logs (*tfevents*) at or below it")
     if name is not None and ("/" in name or name.startswith(".") or not name.strip()):

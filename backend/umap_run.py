@@ -22,6 +22,7 @@ from pathlib import Path
 import orjson
 
 from backend.folders import interrupted_by_terminate
+from backend.options import existing
 from shared.embedding import OF_CHECKPOINT
 from shared.errors import InputError
 from shared.layout import RunLayout
@@ -78,6 +79,7 @@ def sources_of(layout: RunLayout, checkpoint: str | None) -> dict[int, Path]:
         InputError: no such run or checkpoint, or nothing to lay out yet.
     """
     if not layout.run_json.exists():
+        existing(layout.root, "run folder")
         raise InputError(f"{layout.root}: no run folder (it has no {layout.run_json.name})")
     if checkpoint is not None:
         known = dict(layout.all_analysed("latents"))

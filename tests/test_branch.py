@@ -129,6 +129,8 @@ def test_a_run_without_a_collapse_is_one_clear_error(trained, tmp_path, capsys, 
 
 def test_what_is_no_run_or_no_checkpoint_of_it_is_named(collapsed, tmp_path, capsys):
     assert main(["resume", str(tmp_path / "nowhere"), "--remedy", "beta_cut"]) == 2
+    assert "no such run folder" in capsys.readouterr().err
+    assert main(["resume", str(tmp_path), "--remedy", "beta_cut"]) == 2
     assert "not a run folder" in capsys.readouterr().err
     shutil.copy(collapsed.checkpoints / "last.ckpt", tmp_path / "x.ckpt")
     assert main(["resume", str(collapsed.root), "--remedy", "beta_cut", "--from", str(tmp_path / "x.ckpt")]) == 2

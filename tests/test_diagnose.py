@@ -45,6 +45,15 @@ def test_a_collapsed_run_names_evidence_limits_and_the_command(tmp_path: Path, c
     assert report["figures"]["latent_dims"] == 64
 
 
+def test_a_run_may_be_looked_for_by_the_beginning_of_its_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("mine-20261130-1", "mine-20261130-2", "other"):
+        make_run(tmp_path, name)
+    assert main(["diagnose", str(tmp_path / "mine")]) == 2
+    assert capsys.readouterr().err == (
+        f"error: {tmp_path / 'mine'}: no such file or folder; did you mean {tmp_path / 'mine-20261130-2'}?\n"
+    ), "the newest"
+
+
 def test_sensitivity_decides_how_soon(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = run_with(tmp_path, [row_at(step, dead=step >= 650) for step in range(50, 1001, 50)])
     seen = [

@@ -18,7 +18,7 @@ def test_frequent_validations_are_counted_and_the_last_is_said(
     shown = Progress(SimpleNamespace())
     for step in range(1, 13):
         trainer.global_step, module.validation = step, {"auroc": step / 100}
-        now[0] += 1.0
+        now[0] += 3.0
         shown.on_validation_end(trainer, module)
     shown.on_train_end(trainer, module)
     assert capsys.readouterr().out.splitlines() == [

@@ -181,7 +181,7 @@ def test_states_and_checkpoints(laid_out, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["nowhere"], "no run folder"),
+        (["nowhere"], "no such run folder"),
         (["bare"], "no latents snapshot yet"),
         (["small"], f"at least {LEAST_POINTS} are needed"),
         (["small", "--of", "states"], "hold no states"),
