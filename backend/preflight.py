@@ -19,17 +19,8 @@ from shared.errors import InputError
 
 DOUBTFUL = 3
 SHOWN = (
-    "data_dir",
-    "batch_size",
-    "batch_events",
-    "latent_dim",
-    "width",
-    "beta_max",
-    "free_bits",
-    "max_epochs",
-    "max_steps",
-    "devices",
-)
+    "data_dir", "batch_size", "batch_events", "latent_dim", "width", "beta_max", "free_bits", "max_epochs", "max_steps", "devices",
+)  # fmt: skip
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
