@@ -17,7 +17,7 @@ demo: $(VENV)/installed ## a simulated cohort, training in the background, the d
 dashboard: $(VENV)/installed ## the dashboard on the runs in RUNS (default: runs) at PORT (default: 8501)
 	@exec $(PY) -m dashboard --runs $(or $(RUNS),runs) --port $(or $(PORT),8501)
 
-# Fast tests first, then what drives a browser or takes long; whole files to a process (tests/conftest.py).
+# Fast tests first, then what drives a browser or takes long; both by files (tests/conftest.py).
 test: $(VENV)/installed-dev chromium lint ## linter, types and all tests, with a real Chromium
 	$(PY) -m pytest -n 2 --dist loadgroup --no-loadscope-reorder --durations 10
 

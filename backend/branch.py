@@ -13,7 +13,11 @@ from backend.options import existing, resolve
 from shared.errors import InputError
 from shared.layout import RunLayout
 
-SHOWN = ("remedy", "beta_max", "free_bits", "learning_rate", "max_epochs", "max_steps", "output_dir")
+OWN = "the other run's"
+SHOWN = {
+    "remedy": "the first that the verdict names", "beta_max": OWN, "free_bits": OWN, "learning_rate": OWN, "max_epochs": OWN,
+    "max_steps": OWN, "output_dir": OWN,
+}  # fmt: skip
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -167,8 +167,11 @@ class Patience(L.Callback):
             self._judge(trainer)
 
     def _judge(self, trainer: L.Trainer) -> None:
+        trainer.should_stop |= self.waited >= self.patience
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Say so, after the validation that it was judged by."""
         if self.waited >= self.patience:
-            trainer.should_stop = True
             print(
                 f"early stopping: validation AUROC has not risen above {self.best:.4f} in {self.waited} validations; "
                 "a larger --early_stopping_patience goes on",

@@ -73,11 +73,12 @@ def span(verdict: Verdict) -> str:
 
 
 def figure_lines(diagnosis: Diagnosis) -> Iterator[str]:
-    """The newest figures, one to a line, in words as well."""
+    """The newest figures, one to a line, in words as well; without units where somebody else's log has scales of its own."""
     yield f"Figures at step {diagnosis.measured:,}" if diagnosis.measured is not None else "Figures, the last of each"
     for name, value in diagnosis.figures.items():
         known = CATALOGUE.get(name)
-        yield f"  {name:<20} {number(value):>9} {known.unit if known else '':<11} {known.label if known else ''}".rstrip()
+        unit = known.unit if known and not diagnosis.tags else ""
+        yield f"  {name:<20} {number(value):>9} {unit:<10} {known.label if known else ''}".rstrip()
 
 
 def explained() -> str:

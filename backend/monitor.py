@@ -20,9 +20,10 @@ from backend.stopping import StopRequested
 from backend.taps import Tap, likely_heads
 from backend.trainer_facts import host_of, logged_scalars
 from backend.watching import Cadence, Watch, passed
+from shared.cadence import EVALUATED_EVERY
 from shared.collapse import Sensitivity, Verdict
 
-PRESETS = {"standard": (200, 2000, 50), "fast": (100, 1000, 50)}
+PRESETS = {"standard": (EVALUATED_EVERY[False], 2000, 50), "fast": (EVALUATED_EVERY[True], 1000, 50)}
 """(update_frequency, plot_frequency, window_size)"""
 
 

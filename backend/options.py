@@ -2,7 +2,7 @@
 
 import argparse
 import difflib
-from collections.abc import Collection
+from collections.abc import Mapping
 from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin
@@ -16,10 +16,11 @@ from shared.errors import InputError
 UNSET = argparse.SUPPRESS
 
 
-def add_arguments(parser: argparse.ArgumentParser, shown: Collection[str] | None = None) -> None:
+def add_arguments(parser: argparse.ArgumentParser, shown: Mapping[str, str] | None = None) -> None:
     """One group per part of the configuration, one option per field; an option not given leaves no trace.
 
-    A command with options of its own names those of `train` that its `--help` is to show; all of them work.
+    A command with options of its own names those of `train` that its `--help` is to show, each with what it is where it is not
+    given ("" for the default of `train`). All of them work.
     """
     parser.usage = "%(prog)s [--data_dir DIR] [--config FILE] [options]    (dashes or underscores, --no_x switches x off)"
     parser.add_argument(
@@ -30,15 +31,15 @@ def add_arguments(parser: argparse.ArgumentParser, shown: Collection[str] | None
         title = f"{name}: {(part.__class__.__doc__ or '').strip()}"
         section = parser.add_argument_group(title)
         for option, field in part.__class__.model_fields.items():
-            _add_option(section, option, field, hidden=shown is not None and option not in shown)
+            _add_option(section, option, field, {option: ""} if shown is None else shown)
     if shown is not None:
         parser.epilog = "All options of train may be given: python -m backend train --help"
 
 
-def _add_option(section: argparse._ArgumentGroup, option: str, field: FieldInfo, *, hidden: bool) -> None:
+def _add_option(section: argparse._ArgumentGroup, option: str, field: FieldInfo, shown: Mapping[str, str]) -> None:
     kinds = [kind for kind in get_args(field.annotation) or (field.annotation,) if kind is not NoneType]
-    shown = "none" if field.default is None else field.default
-    text = argparse.SUPPRESS if hidden else f"{field.description} [{shown}]".replace("%", "%%")
+    otherwise = shown.get(option) or ("none" if field.default is None else field.default)
+    text = f"{field.description} [{otherwise}]".replace("%", "%%") if option in shown else argparse.SUPPRESS
     if kinds == [bool]:
         section.add_argument(f"--{option}", action=argparse.BooleanOptionalAction, default=UNSET, help=text)
     elif get_origin(field.annotation) is Literal:
@@ -54,11 +55,15 @@ def _none_or_text(text: str) -> str | None:
 
 
 def existing(path: Path, what: str) -> Path:
-    """A path that is there. Raises InputError, which calls it `what` and names its nearest neighbour."""
+    """A path that is there.
+
+    Raises:
+        InputError: it is not; called `what`, with the newest run of that name, which its time follows, or the nearest neighbour.
+    """
     if not path.exists():
-        there = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
-        begun = [name for name in sorted(there, reverse=True) if name.startswith(path.name)]  # a run's name ends in its time
-        near = begun or difflib.get_close_matches(path.name, there, n=1, cutoff=0.75)
+        there = [other.name for other in path.parent.iterdir() if other.exists()] if path.parent.is_dir() else []
+        begun = [name for name in there if name.startswith(f"{path.name}-") and name[len(path.name) + 1].isdigit()]
+        near = sorted(begun, reverse=True) or difflib.get_close_matches(path.name, there, n=1, cutoff=0.75)
         raise InputError(f"{path}: no such {what}" + (f"; did you mean {path.with_name(near[0])}?" if near else ""))
     return path
 

@@ -6,12 +6,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from backend.batches import StayDataset
-from backend.monitor import PRESETS
 from backend.token_batches import packing_of, world_of
-from shared.config import MonitorConfig, TrainConfig
+from shared.config import TrainConfig
 
 LEAST_VALIDATION_STAYS = 256
-LEAST_EVALUATIONS = 20
 
 
 @dataclass(frozen=True)
@@ -126,9 +124,3 @@ def validation_rows(valid_set: StayDataset, config: TrainConfig) -> np.ndarray:
     rows = valid_set.rows
     count = max(round(config.trainer.limit_val_batches * len(rows)), min(LEAST_VALIDATION_STAYS, len(rows)))
     return np.sort(np.random.default_rng(config.trainer.seed).permutation(rows)[:count])
-
-
-def probe_every(options: MonitorConfig, steps: int) -> int:
-    """Optimizer steps between evaluations of the probe: as asked for, else a preset's, or fewer, that a short run has some, too."""
-    preset, _, _ = PRESETS["fast" if options.fast_detection else "standard"]
-    return options.update_frequency or min(preset, max(steps // LEAST_EVALUATIONS, 1))

@@ -18,8 +18,8 @@ from backend.preflight_report import text_of
 from shared.errors import InputError
 
 DOUBTFUL = 3
-SHOWN = (
-    "data_dir", "batch_size", "batch_events", "latent_dim", "width", "beta_max", "free_bits", "max_epochs", "max_steps", "devices",
+SHOWN = dict.fromkeys(
+    ("data_dir", "batch_size", "batch_events", "latent_dim", "width", "beta_max", "free_bits", "max_epochs", "max_steps", "devices"), ""
 )  # fmt: skip
 
 

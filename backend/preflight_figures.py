@@ -12,7 +12,7 @@ from backend.batches import StayDataset
 from backend.build import accelerator_of, device_name
 from backend.checkpoints import KEPT_BEST, KEPT_EARLIER
 from backend.datasource import open_data
-from backend.plan import Plan, probe_every, validation_rows
+from backend.plan import Plan, validation_rows
 from backend.rehearsal import Measured, free_disk, rehearse
 from backend.remedies import check_remedies
 from backend.snapshots import MOST_SNAPSHOTS
@@ -20,6 +20,7 @@ from backend.spectrum import covariance_spectrum
 from backend.store import PreparedDataset
 from backend.training import check_devices, quiet_lightning
 from backend.watching import SHORT_RUN_S
+from shared.cadence import evaluated_every
 from shared.config import TrainConfig
 from shared.forecast import Floor, Outlook, Spectrum
 from shared.layout import SCHEMA_VERSION
@@ -160,4 +161,4 @@ def probes_of(config: TrainConfig, steps: int, working_s: float, probe_s: float)
         return 0
     options = config.monitor
     allowed_s = max(options.probe_time_budget * working_s, SHORT_RUN_S)
-    return min(steps // probe_every(options, steps), int(allowed_s / probe_s) + 1) + 1
+    return min(steps // evaluated_every(options.model_dump(), steps), int(allowed_s / probe_s) + 1) + 1

@@ -1,5 +1,6 @@
 """A progress bar with rate and time left; a line now and then where the output is not a terminal."""
 
+import math
 import sys
 import time
 from datetime import timedelta
@@ -16,8 +17,6 @@ from backend.recorder import RunRecorder
 LINE_EVERY_S = 15.0
 FIRST_LINE_S = 3.0
 REFRESH_S = 0.25
-VALIDATION_EVERY_S = LINE_EVERY_S
-"""A small data set is validated every few steps: what comes sooner is counted, and the last is said in any case."""
 
 
 class Progress(L.Callback):
@@ -28,8 +27,9 @@ class Progress(L.Callback):
         self._bar: Bar | None = None
         self._task = TaskID(0)
         self._shown = 0.0
-        self._validation_shown = 0.0
-        self._held: list[str] = []
+        self._validation_shown = -math.inf
+        self._held = 0
+        self._validation = ""
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Open the bar on a terminal."""
@@ -67,21 +67,21 @@ class Progress(L.Callback):
         scores = {k: v for k, v in pl_module.validation.items() if k in ("auroc", "auprc", "elbo", "loss")}
         scores = {k: v for k, v in scores.items() if v is not None or k.startswith("au")}
         shown = "  ".join(f"{k} {v:.4f}" if v is not None else f"{k} undefined (one class)" for k, v in scores.items())
-        self._held.append(f"step {trainer.global_step:,} validation: {shown}")
-        if time.monotonic() - self._validation_shown > VALIDATION_EVERY_S:
+        self._held += 1
+        self._validation = f"step {trainer.global_step:,} validation: {shown}"
+        if time.monotonic() - self._validation_shown > LINE_EVERY_S:
             self._say_validation()
 
     def _say_validation(self) -> None:
-        """The newest one that was not said yet, and how many more there were."""
+        """The newest one, if it was not said yet, and how many there were since: a small data set is validated every few steps."""
         if not self._held:
             return
-        more = f"  (and {len(self._held) - 1} before it)" if len(self._held) > 1 else ""
-        line = self._held[-1] + more
+        line = self._validation + (f"  (and {self._held - 1} before it)" if self._held > 1 else "")
         if self._bar is not None:
             self._bar.console.print(line, highlight=False)
         else:
             print(line, flush=True)
-        self._held.clear()
+        self._held = 0
         self._validation_shown = time.monotonic()
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

@@ -23,7 +23,7 @@ from backend.lit import SeqSetVAEModule
 from backend.monitor import PRESETS, PosteriorMetricsMonitor
 from backend.on_collapse import OnCollapse
 from backend.opening import Outcome, open_recorder
-from backend.plan import Plan, probe_every, validation_rows
+from backend.plan import Plan, validation_rows
 from backend.probe import StayProbe
 from backend.progress import Progress
 from backend.ranks import Companions, Rank, device_count_name, join, threads_of, use_threads
@@ -34,6 +34,7 @@ from backend.saving import Saving
 from backend.stopping import stop_signals
 from backend.token_batches import stream, world_of
 from backend.validation import Part
+from shared.cadence import evaluated_every
 from shared.collapse import COLLAPSES
 from shared.config import TrainConfig
 from shared.errors import InputError
@@ -239,7 +240,7 @@ def posterior_monitor(job: Job) -> PosteriorMetricsMonitor:
     config, options = job.config, job.config.monitor
     _, plot, _ = PRESETS["fast" if options.fast_detection else "standard"]
     monitor = PosteriorMetricsMonitor(
-        probe_every(options, job.plan.total_steps),
+        evaluated_every(options.model_dump(), job.plan.total_steps),
         options.plot_frequency or plot,
         options.window_size,
         config.output.log_dir,
@@ -248,7 +249,7 @@ def posterior_monitor(job: Job) -> PosteriorMetricsMonitor:
         probe=StayProbe(job.valid_set, options.probe_patients, seed=config.trainer.seed),
         time_budget=options.probe_time_budget,
     )
-    monitor.cadence = replace(monitor.cadence, chosen=options.update_frequency is not None)
+    monitor.cadence = replace(monitor.cadence, chosen=bool(options.update_frequency or options.fast_detection))
     return monitor
 
 

@@ -171,7 +171,7 @@ class Watch:
     def _allowed_s(self, elapsed: float) -> float:
         """What probes may have taken by now."""
         planned = self.recorder.beat.max_steps
-        return max(self.cadence.time_budget * elapsed, SHORT_RUN_S * self._steps / planned if planned else 0.0)
+        return max(self.cadence.time_budget * elapsed, SHORT_RUN_S * min(self._steps / planned, 1.0) if planned else 0.0)
 
     def _tell_put_off(self, elapsed: float) -> None:
         """Say once, in the log and aloud, that evaluations come less often than was asked, how often, and what would change it."""

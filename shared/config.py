@@ -169,12 +169,16 @@ class MonitorConfig(Group):
     disable_metrics_monitoring: bool = Field(default=False, description="no posterior metrics at all")
     fast_detection: bool = Field(default=False, description="probe every 100 steps, plot every 1,000 (standard: 200, 2,000)")
     update_frequency: int | None = Field(
-        default=None, ge=1, description="steps between probe evaluations ('none': 200, or what gives a short run 20)"
+        default=None,
+        ge=1,
+        description="steps between probe evaluations ('none': 200, with fast_detection 100; fewer in a short run, for 20)",
     )
     plot_frequency: int | None = Field(default=None, ge=1, description="steps between four-panel pictures")
     window_size: int = Field(default=50, ge=2, description="steps over which batch statistics are pooled")
     probe_patients: int = Field(default=256, ge=2, description="validation stays in the fixed probe set")
-    probe_time_budget: float = Field(default=0.02, gt=0, le=1, description="largest share of training time spent on probes")
+    probe_time_budget: float = Field(
+        default=0.02, gt=0, le=1, description="largest share of training time spent on probes; a run has 10 s in any case"
+    )
     sensitivity: Literal["early", "balanced", "strict"] = Field(
         default="balanced", description="verdicts sooner, or on more evidence"
     )

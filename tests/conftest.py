@@ -20,7 +20,7 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "steady"))
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Fast tests first, and a file's tests to one process (`--dist loadgroup`): they share trainings, a server and a browser."""
+    """Fast tests first; a file's fast tests to one process (`--dist loadgroup`), and its long ones: they share much."""
     items.sort(key=_long)
     for item in items:
         item.add_marker(pytest.mark.xdist_group(f"{item.path.stem}{'-long' if _long(item) else ''}"))

@@ -86,8 +86,6 @@ class Started:
 
 def _run(words: list[str], out: Path, script: Path | None, new_session: bool, folder: Path | None) -> None:
     """In the new process."""
-    if folder is not None:
-        os.chdir(folder)
     if new_session:
         os.setsid()
     opened = os.open(out, os.O_RDWR | os.O_APPEND | os.O_NOCTTY)
@@ -95,6 +93,8 @@ def _run(words: list[str], out: Path, script: Path | None, new_session: bool, fo
         os.dup2(opened, descriptor)
     sys.stdout, sys.stderr = (open(number, "w", buffering=1, closefd=False) for number in (1, 2))  # noqa: SIM115
     os.environ.update(OMP_NUM_THREADS="1", COLUMNS="100", TERM="xterm")
+    if folder is not None:
+        os.chdir(folder)
     sys.argv = [str(script or "backend"), *words]
     if script is None:
         runpy.run_module("backend", run_name="__main__")

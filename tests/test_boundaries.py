@@ -138,6 +138,21 @@ def test_what_a_command_line_shows_by_itself_is_answered_before_torch_is_loaded(
     assert {"torch", "lightning", "pandas", "scipy", "matplotlib"}.isdisjoint(loaded)
 
 
+def test_what_a_command_loads_when_it_runs_can_be_loaded_first() -> None:
+    """No cycle among its imports, whatever was loaded before: each in a process of its own, forked when torch is loaded."""
+    work = ("training", "evaluation", "branching", "visualize_checkpoint", "preflight_figures")
+    code = (
+        "import os, lightning\n"
+        f"for name in {work}:\n"
+        "    if os.fork() == 0:\n"
+        "        __import__('backend.' + name)\n"
+        "        os._exit(0)\n"
+        "    assert os.wait()[1] == 0, name"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def blanket_handlers(tree: ast.Module) -> Iterator[int]:
     """Lines of `except:`, `except Exception`, also inside a tuple, and of `suppress(Exception)`.
 

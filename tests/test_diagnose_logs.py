@@ -61,6 +61,8 @@ def test_scalars_never_prove_health_and_say_what_is_left_open(tmp_path: Path, ca
     status, text = report_of(capsys, str(log_training(tmp_path / "healthy", beta=0.3)))
     assert status == UNKNOWN
     assert "that it looks healthy proves nothing" in " ".join(text.split())
+    assert "Figures, the last of each\n" in text and "Reconstruction loss" in text
+    assert "nats / set" not in text, "scales of a log are its own"
     assert "healthy\n" not in text.lower().replace("show a healthy posterior\n", "")
     for what in (
         "active units, partial collapse, constant shift",

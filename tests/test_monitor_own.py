@@ -10,9 +10,8 @@ import torch
 from backend import watching
 from backend.callbacks import StepSeed
 from backend.checkpoints import AtomicCheckpointIO
-from backend.plan import probe_every
 from backend.recorder import Alarm, RunRecorder
-from shared.config import MonitorConfig
+from shared.cadence import evaluated_every
 from shared.layout import RunLayout
 from shared.reader import JsonlTail
 from shared.schema import RunInfo
@@ -210,7 +209,7 @@ def test_a_short_run_has_evaluations_all_along(tmp_path, monkeypatch, chosen):
     monkeypatch.setattr(watching.time, "monotonic", lambda: clock[0])
     recorder = recorder_in(tmp_path)
     recorder.beat.max_steps = 300
-    watch = watching.Watch(recorder, watching.Cadence(probe_every(MonitorConfig(), 300), chosen=chosen), probe=probe)
+    watch = watching.Watch(recorder, watching.Cadence(evaluated_every({}, 300), chosen=chosen), probe=probe)
     for step in range(1, 301):
         clock[0] += 0.2
         watch.look(step)
@@ -218,6 +217,11 @@ def test_a_short_run_has_evaluations_all_along(tmp_path, monkeypatch, chosen):
     assert steps == [15, 60, 120, 180, 240, 300], "two percent of a minute would be one"
     told = [row["message"] for row in JsonlTail(RunLayout(tmp_path).events).read() if row["kind"] == "warning"]
     assert len(told) == chosen
+    clock[0], watch.step = clock[0] + 600.0, 3000  # its owner goes on after the steps that were planned
+    for step in range(3001, 3201):
+        clock[0] += 0.2
+        watch.look(step)
+    assert len(steps) <= 8, "two percent of the time from then on"
     assert not chosen or "evaluations every 15 steps would take 40% of the time, so they come about every 60;" in told[0]
 
 

@@ -9,6 +9,16 @@ from backend.lit import SeqSetVAEModule
 from backend.progress import Progress
 
 
+def test_what_was_held_back_is_said_before_an_error(capsys: pytest.CaptureFixture[str]):
+    module, trainer = object.__new__(SeqSetVAEModule), SimpleNamespace(global_step=0, state=SimpleNamespace(fn="fit"))
+    shown = Progress(SimpleNamespace())
+    for trainer.global_step in (1, 2):
+        module.validation = {"auroc": None}
+        shown.on_validation_end(trainer, module)
+    shown.on_exception(trainer, module, ValueError())
+    assert capsys.readouterr().out.splitlines()[1:] == ["step 2 validation: auroc undefined (one class)"]
+
+
 def test_frequent_validations_are_counted_and_the_last_is_said(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):

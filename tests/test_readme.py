@@ -73,7 +73,7 @@ def desk(tmp_path_factory) -> Path:
 
 
 FORKED = ("preflight", "evaluate", "resume", "visualize")
-"""Commands that load what `train`, which starts from nothing, has been seen to load, and each time for ten seconds."""
+"""Commands that load what `train`, which starts from nothing, has loaded, ten seconds each; see `test_boundaries`, too."""
 ENDS = {"diagnose": (5, "Not judged"), "resume": (2, "name no collapse")}
 """What commands say of a run that is tiny and did not collapse: exit status, and words among their output."""
 

@@ -220,16 +220,10 @@ def test_what_is_not_reconstructed_is_named(snapshot):
 
 
 @pytest.mark.parametrize(
-    ("monitor", "said"),
-    [({}, "step 200"), ({"fast_detection": True}, "step 100"), ({"update_frequency": 1500}, "step 1,500"),
-     ({"disable_metrics_monitoring": True}, "--disable_metrics_monitoring"), ("nonsense", "step 200")],
+    ("monitor", "steps", "said"),
+    [({}, None, "after step 200,"), ({}, 10_000, "after step 200,"), ({}, 300, "after step 15,"), ({}, 3, "after step 1,"),
+     ({"fast_detection": True}, 10_000, "after step 100,"), ({"update_frequency": 1500}, 300, "after step 1,500,"),
+     ({"disable_metrics_monitoring": True}, None, "--disable_metrics_monitoring"), ("nonsense", None, "after step 200,")],
 )  # fmt: skip
-def test_when_the_first_snapshot_is_due(monitor, said):
-    assert said in first_due({"monitor": monitor})
-
-
-def test_the_page_says_the_frequency_that_the_trainer_has():
-    from backend.monitor import PRESETS
-    from dashboard.reconstruction.words import DEFAULT_FREQUENCY
-
-    assert {False: PRESETS["standard"][0], True: PRESETS["fast"][0]} == DEFAULT_FREQUENCY
+def test_when_the_first_snapshot_is_due(monitor, steps, said):
+    assert said in first_due({"monitor": monitor}, steps)

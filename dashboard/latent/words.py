@@ -68,7 +68,8 @@ def none_yet(status: RunStatus, checkpoints: bool) -> Html:
     if reason is not None:
         how = f"{reason.title}: {reason.detail}"
     else:
-        how = first_due(config) if alive else "It ended before one was due, or it was made without a probe set."
+        due = first_due(config, status.info.max_steps if status.info else None)
+        how = due if alive else "It ended before one was due, or it was made without a probe set."
     return el(
         "section",
         el("h1", "No latents yet"),

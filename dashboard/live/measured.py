@@ -5,12 +5,10 @@ from dataclasses import dataclass
 from dashboard.formats import count
 from dashboard.runs.snapshot import Snapshot
 from dashboard.widgets import Html, el
+from shared.cadence import EVALUATED_EVERY
 
 LATE = 4
 """Planned intervals after which an evaluation is called old: one that is put off (`probe_time_budget`) still measures."""
-
-EVERY: dict[bool | None, int] = {False: 200, True: 100}
-"""Steps between evaluations where `update_frequency` is left open, by `fast_detection` (`shared.config.MonitorConfig`)."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +50,7 @@ def measured(snapshot: Snapshot) -> Measured | None:
     beat = snapshot.status.heartbeat
     now = snapshot.last_step if snapshot.last_step is not None else beat.step if beat else steps[-1]
     fast: bool | None = snapshot.config("monitor", "fast_detection", None)
-    preset = EVERY.get(fast)
+    preset = EVALUATED_EVERY[fast] if fast is not None else None
     asked: int | None = snapshot.config("monitor", "update_frequency", preset)
     if (
         snapshot.probes[-1].get("source") == "training window"

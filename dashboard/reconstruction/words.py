@@ -11,11 +11,9 @@ from dashboard.formats import DASH, count, number
 from dashboard.reconstruction.events import Events
 from dashboard.reconstruction.presence import Presence
 from dashboard.widgets import Html, banner, el, imported, is_imported
+from shared.cadence import evaluated_every
 from shared.reader import Health, RunStatus
 from shared.reconstruction_stats import FEW, NORMAL, z_scores
-
-DEFAULT_FREQUENCY = {False: 200, True: 100}
-"""Steps between evaluations, by `fast_detection`; see `backend.monitor.PRESETS`."""
 
 HELP = {
     "ranking": "Each dot is a variable: the root of its mean squared error, divided by the variable's standard deviation over the training "
@@ -53,15 +51,15 @@ HELP = {
 }  # fmt: skip
 
 
-def first_due(config: Mapping[str, Any]) -> str:
-    """When the first snapshot of a run is to be expected, from its options."""
+def first_due(config: Mapping[str, Any], max_steps: int | None) -> str:
+    """When the first snapshot of a run is to be expected, from its options and its length."""
     monitor = config.get("monitor")
     monitor = monitor if isinstance(monitor, dict) else {}
     if monitor.get("disable_metrics_monitoring"):
         return (
             "This run monitors nothing (--disable_metrics_monitoring), so it will never have one. Start it without that option."
         )
-    steps = monitor.get("update_frequency") or DEFAULT_FREQUENCY[bool(monitor.get("fast_detection"))]
+    steps = evaluated_every(monitor, max_steps)
     return f"The first is due after step {steps:,}, and every {steps:,} steps from there on; on a busy machine a little later."
 
 
@@ -71,7 +69,8 @@ def waiting(status: RunStatus) -> Html:
         return imported("No reconstruction", "no values that its decoder made")
     alive = status.health in (Health.CREATED, Health.RUNNING, Health.STALE)
     config = status.info.config if status.info else {}
-    how = first_due(config) if alive else "It ended before one was due, or its monitor decodes nothing."
+    due = first_due(config, status.info.max_steps if status.info else None)
+    how = due if alive else "It ended before one was due, or its monitor decodes nothing."
     return el(
         "section",
         el("h1", "No reconstruction yet"),
