@@ -71,6 +71,28 @@ def test_a_crosshair_shows_the_values_of_all_charts(browser: Browser, address: s
     page.close()
 
 
+FAR = {
+    "Losses": "loss",
+    "Outcome prediction": "auroc",
+    "Use of the latent": "decoder_reliance",
+    "Schedule": "lr",
+    "Timing": "step_s",
+}
+"""Headings below the first screen, and a chart under each."""
+
+
+@pytest.mark.parametrize("width", [1440, 390])
+def test_what_is_scrolled_to_is_drawn(browser: Browser, address: str, width: int) -> None:
+    """As a reader comes to it, in a window of ordinary height: sections that are far away are not drawn yet."""
+    page = open_tab(browser, f"{address}/live?run=collapsed", width=width)
+    wait_charts(page, "kl")
+    assert page.locator("[data-chart=step_s] .js-plotly-plot").count() == 0, "or nothing is tested"
+    for section, key in FAR.items():
+        page.get_by_role("heading", name=section).scroll_into_view_if_needed()
+        expect(page.locator(f"[data-chart={key}] .js-plotly-plot")).to_be_visible()
+    page.close()
+
+
 def test_a_collapse_offers_its_remedies_and_the_console_is_text(browser: Browser, address: str) -> None:
     page = open_tab(browser, f"{address}/live?run=collapsed")
     wait_charts(page, "kl")
