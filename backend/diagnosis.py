@@ -138,7 +138,8 @@ def _forecast(layout: RunLayout, info: RunInfo, last: Mapping[str, Any]) -> str 
     if made is not None:
         return made.sentence
     told = [event for event in each_row(layout.events) if event.get("kind") == "forecast" and "message" in event]
-    before = f" Foretold at step {told[-1]['step']:,}: {told[-1]['message']}" if told else ""
+    now = f"Now {last.get('active_units', 0):.0f} are active, with {last.get('kl', 0):.3g} nats per set."
+    before = f" Foretold at step {told[-1]['step']:,}: {told[-1]['message']} {now}" if told else ""
     return f"None. {unforeseen(last, schedule)}{before}"
 
 

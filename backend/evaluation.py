@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.progress import track
 
 from backend.any_probe import evaluating
 from backend.batches import StayDataset, fixed_batches
@@ -16,6 +15,7 @@ from backend.datasource import open_data
 from backend.lit import SeqSetVAEModule
 from backend.ranks import Rank
 from backend.store import PreparedDataset
+from backend.terminal import counted
 from backend.validation import Part
 from shared.config import TrainConfig
 from shared.configuring import build_config
@@ -35,7 +35,7 @@ def evaluate_split(
     module.part = Part(rank.number, rank.world, len(batches))
     own = module.part.of(batches)
     with evaluating(module):
-        for i, rows in enumerate(track(own, f"{dataset.split} split", transient=True, disable=len(own) < 20 or not rank.first)):
+        for i, rows in enumerate(counted(own, f"{dataset.split} split") if rank.first else own):
             module.part.draw(0, i)
             module.validation_step(dataset[rows].to(module.device), i)
         module.close_validation()

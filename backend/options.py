@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from types import NoneType
@@ -60,12 +61,16 @@ def existing(path: Path, what: str) -> Path:
     Raises:
         InputError: it is not; called `what`, with the newest run of that name, which its time follows, or the nearest neighbour.
     """
-    if not path.exists():
-        there = [other.name for other in path.parent.iterdir() if other.exists()] if path.parent.is_dir() else []
-        begun = [name for name in there if name.startswith(f"{path.name}-") and name[len(path.name) + 1].isdigit()]
-        near = sorted(begun, reverse=True) or difflib.get_close_matches(path.name, there, n=1, cutoff=0.75)
-        raise InputError(f"{path}: no such {what}" + (f"; did you mean {path.with_name(near[0])}?" if near else ""))
-    return path
+    if path.exists():
+        return path
+    gone = path
+    while not gone.parent.exists():
+        gone = gone.parent
+    there = [other.name for other in gone.parent.iterdir() if other.exists()] if gone.parent.is_dir() else []
+    begun = [name for name in there if re.match(rf"{re.escape(gone.name)}-\d", name)]
+    near = sorted(begun, reverse=True) or difflib.get_close_matches(gone.name, there, n=1, cutoff=0.75)
+    meant = f"; did you mean {gone.with_name(near[0]) / path.relative_to(gone)}?" if near else ""
+    raise InputError(f"{path}: no such {what}{meant}")
 
 
 def given_options(args: argparse.Namespace) -> dict[str, Any]:

@@ -4,8 +4,6 @@ import lightning as L
 import numpy as np
 import pandas as pd
 import torch
-from rich.console import Console
-from rich.progress import track
 
 from backend.any_probe import evaluating
 from backend.batches import Standardiser, StayDataset
@@ -18,6 +16,7 @@ from backend.probe_row import Latents, known
 from backend.probe_sample import SampleSize, choose
 from backend.reliance import occurrence_residuals, reconstruction_figures
 from backend.snapshots import ProbeResult
+from backend.terminal import counted
 from shared.collapse import Thresholds
 from shared.dataset import VariableInfo
 
@@ -50,7 +49,7 @@ class StayProbe:
         sample, levels = self.sample, module.config.model.levels
         with evaluating(module):
             torch.manual_seed(0)
-            whole = track(sample.whole, "stays", transient=True, console=Console(stderr=True), disable=len(sample.whole) < MANY)
+            whole = counted(sample.whole, "stays") if len(sample.whole) >= MANY else sample.whole
             decoded = DecodedPart.joined([decoded_part(module, batch.to(module.device)) for batch in whole])
             thinned = [encoded_part(module, batch.to(module.device)) for batch in sample.thinned]
         encoded = SetPart.joined([decoded.sets, *thinned])

@@ -13,8 +13,8 @@ from rich.progress import Progress as Bar
 
 from backend.lit import SeqSetVAEModule
 from backend.recorder import RunRecorder
+from backend.terminal import LINE_EVERY_S
 
-LINE_EVERY_S = 15.0
 FIRST_LINE_S = 3.0
 REFRESH_S = 0.25
 
@@ -50,6 +50,7 @@ class Progress(L.Callback):
             self._bar.update(self._task, completed=self.recorder.beat.step, description=self._text())
         elif self._bar is None and since > LINE_EVERY_S:
             beat = self.recorder.beat
+            self._say_validation()
             print(f"step {beat.step:,} of {beat.max_steps or 0:,}, {self._text()}", flush=True)
         else:
             return

@@ -19,6 +19,7 @@ import lightning as L
 from backend.monitor import PosteriorMetricsMonitor
 from shared.collapse import Verdict
 from shared.probes import number
+from shared.writer import warn_on_stderr
 
 BETA_FLOOR = 0.001
 """No remedy sets beta below this share of its largest value, nor above that value."""
@@ -171,13 +172,13 @@ class Remedy(L.Callback):
             self.evaluated(trainer, pl_module, self.monitor.row)
 
     def tell(self, message: str, action: str, **figures: float | None) -> None:
-        """One event of the run."""
+        """One event of the run, also said aloud."""
         self._told += 1
         if self._told <= MOST_EVENTS and self.monitor.recorder is not None:
             last = "; what it does from here on is not listed any more" if self._told == MOST_EVENTS else ""
-            self.monitor.recorder.event(
-                "remedy", self._step, f"{self.name}: {message}{last}", remedy=self.name, action=action, **figures
-            )
+            said = f"{self.name}: {message}{last}"
+            self.monitor.recorder.event("remedy", self._step, said, remedy=self.name, action=action, **figures)
+            warn_on_stderr(f"step {self._step:,}: {said}", "REMEDY")
 
     def state_dict(self) -> dict[str, Any]:
         """Plain values."""

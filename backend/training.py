@@ -35,9 +35,10 @@ from backend.stopping import stop_signals
 from backend.token_batches import stream, world_of
 from backend.validation import Part
 from shared.cadence import evaluated_every
-from shared.collapse import COLLAPSES
+from shared.collapse import COLLAPSES, Verdict
 from shared.config import TrainConfig
 from shared.errors import InputError
+from shared.schedule import BetaSchedule
 from shared.schema import RunState
 
 EXIT = {RunState.FINISHED: 0, RunState.FAILED: 1, RunState.INTERRUPTED: 130}
@@ -154,6 +155,17 @@ def announce(job: Job, fresh: list[str]) -> None:
         f"{len(job.train_set):,} stays in {plan.batches_per_epoch:,} batches an epoch; {plan.total_steps:,} steps in all, "
         f"a validation every {plan.validate_every // plan.accumulation:,}"
     )
+    schedule = BetaSchedule.of(info.config)
+    if (
+        schedule is not None
+        and not schedule.cycle
+        and schedule.risen_at > plan.total_steps
+        and job.config.trainer.stage != "finetune"
+    ):
+        print(
+            f"beta rises to {schedule.at(plan.total_steps):.3g} of {schedule.maximum:.3g} in this run, for its warm-up takes "
+            f"{schedule.warmup:,} steps (--beta_warmup_steps)"
+        )
     if fresh:
         print(f"--init_from: {len(fresh)} tensors start fresh: {', '.join(fresh[:5])}{' ...' if len(fresh) > 5 else ''}")
     if resume is None or resume.checkpoint is None:
@@ -197,6 +209,14 @@ def fit(job: Job) -> None:
         trainer.fit(job.module, *loaders(job), ckpt_path=resume.path if resume else None, weights_only=True)
         if not saving.finished:
             saving.finish(trainer, job.module)
+        if monitor is not None and recorder.writes:
+            say_verdict(monitor.verdicts[0], recorder.layout.root)
+
+
+def say_verdict(verdict: Verdict, run: Path) -> None:
+    """The last word on the posterior, after scores that say nothing of it."""
+    since = f" since step {verdict.began:,}" if verdict.began is not None else ""
+    print(f"posterior: {verdict.severity.upper()}, {verdict.title}{since}; python -m backend diagnose {run}", flush=True)
 
 
 def loaders(job: Job) -> tuple[torch.utils.data.DataLoader, torch.utils.data.DataLoader]:

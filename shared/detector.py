@@ -120,7 +120,7 @@ class Detector:
             return replace(healthy, detail=f"{healthy.detail} {held}")
         if now.active is None or not now.dims or now.active >= now.dims:
             return healthy
-        return replace(healthy, detail=f"{healthy.detail} Some units carry nothing and are not missed: surplus, pruned.")
+        return replace(healthy, detail=f"{healthy.detail} What is not active is not missed: surplus, pruned.")
 
     def _held_by_free_bits(self, now: Probe) -> str:
         """A sentence where no active unit carries more than free bits give each; "" otherwise, or where units' KL was not measured.

@@ -137,7 +137,7 @@ def unforeseen(row: Mapping[str, Any], schedule: BetaSchedule | None) -> str | N
     if beta >= schedule.maximum * (1 - 1e-9):
         return f"Beta is at its largest, {schedule.maximum:.3g}: what lives now is what remains."
     if (int(row["step"]) >= schedule.risen_at and not schedule.cycle) or _is_off(beta, schedule, int(row["step"])):
-        return f"Beta is at {beta:.3g} and off its schedule (a remedy?): where it goes is not known."
+        return f"Beta is at {beta:.3g} and off its schedule, as a remedy takes it: where it goes is not known."
     shares = listed.get("shares") if isinstance(listed, Mapping) else None
     if not isinstance(shares, list | tuple | np.ndarray) or not len(shares) or None in list(shares):
         return "The evaluations do not hold the independent shares of the latents (they need a probe set, or a newer release)."

@@ -61,7 +61,9 @@ def test_goes_back_to_the_best_checkpoint_before_the_onset(collapsed, capsys):
     assert metrics(run)[: lineage.step] == metrics(collapsed)[: lineage.step]
     assert [row["step"] for row in metrics(run)] == list(range(1, 18)) and info(run).state == "finished"
     assert {event["data"]["remedy"] for event in events(run, "remedy")} == {"beta_cut"}
-    assert f"beta_cut on {collapsed.root.name} from step {lineage.step}" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert f"beta_cut on {collapsed.root.name} from step {lineage.step}" in said.out
+    assert "REMEDY: step" in said.err and ": beta_cut: watches" in said.err
 
 
 def test_without_a_name_the_first_remedy_of_the_verdict(collapsed):

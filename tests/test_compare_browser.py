@@ -53,6 +53,8 @@ def test_every_side_of_a_comparison(browser: Browser, address: str, width: int, 
     drawn = traces(page, "training.loss")
     assert {"healthy", "collapsed", "b0.1-s0", "b2.0-s2", EVIL} <= drawn.keys() and len(set(drawn.values())) == 8
     assert page.locator("img[src=x]").count() == 0, "a name is text"
+    for run, sign in (("healthy", "✓"), ("collapsed", "✕")):
+        expect(page.locator(f'[data-legend="{run}"] .sv-sign')).to_have_text(sign)
     check(page, f"compare-curves-{name}", but=SCROLL)
     for tab, shown in (("Results", "stDataFrame"), ("Settings", None), ("Relations", None), ("Export", None)):
         page.get_by_text(tab, exact=True).first.click()

@@ -54,7 +54,7 @@ def changed(**values: Any) -> Row:
 def test_healthy_names_the_surplus_as_information():
     (verdict,) = watched((50, HEALTHY)).verdicts
     assert (verdict.kind, verdict.severity) == ("healthy", "ok")
-    assert "Some units carry nothing and are not missed" in verdict.detail
+    assert "What is not active is not missed" in verdict.detail
 
 
 LATE: dict[str, Row] = {

@@ -122,6 +122,7 @@ def test_forecast_now_or_as_last_told(tmp_path: Path, capsys: pytest.CaptureFixt
     events.close()
     text = " ".join(report_of(capsys, str(run.root))[1].split())
     assert "what lives now is what remains. Foretold at step 400: 2 of 64 units will remain" in text
+    assert re.search(r"Now \d+ are active, with [\d.e-]+ nats per set\.", text), "what became of it"
 
 
 def test_a_folder_of_runs_has_one_report_each_and_the_most_serious_status(

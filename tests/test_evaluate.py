@@ -36,6 +36,7 @@ def test_evaluate_refuses_what_does_not_fit(stays, tmp_path, capsys):
     for words, said in (
         ([str(tmp_path / "missing.ckpt")], "no such checkpoint"),
         ([str(final.with_name("lst.ckpt"))], f"no such checkpoint; did you mean {final.with_name('last.ckpt')}?\n"),
+        ([str(tmp_path / run.root.name[:-16] / "checkpoints" / final.name)], f"no such checkpoint; did you mean {final}?\n"),
         ([str(tmp_path / "no.ckpt")], "not a"),
         ([str(final), "--data", str(tmp_path)], "dataset.json"),
         ([str(final), "--batch_size", "0"], "--batch_size"),

@@ -172,7 +172,10 @@ def test_what_a_run_holds(stays, tmp_path):
     assert read_status(run).health is Health.FINISHED
     assert run.root.name.startswith("mine-") and record.device.startswith("CPU") and record.precision == "32-true"
     assert record.dataset.simulated and record.max_steps == 6 and record.parameters > 1000
-    assert "training" in run.console.read_text() and "validation: auroc" in run.console.read_text()
+    console = run.console.read_text()
+    assert "training" in console and "validation: auroc" in console
+    assert "beta rises to 0.06 of 0.1 in this run, for its warm-up takes 10 steps (--beta_warmup_steps)" in console
+    assert re.search(r"^finished .*\nposterior: [A-Z]+, .*; python -m backend diagnose ", console, re.M), "the last word"
     table = metrics(run)
     assert {"loss", "recon", "kl", "kl_loss", "prediction", "elbo", "beta", "lr", "grad_norm", "stays", "epoch"} <= table[
         0

@@ -38,12 +38,19 @@ def _entry(group: Group, dark: bool, links: bool) -> Html:
     if len(group.members) > 1:
         return el("span", line, name, tabindex="0", title=", ".join(run.name for run in group.members), **marks)
     run = group.members[0]
-    health = run.snapshot.status.health
-    sign = el("span", BADGES[health][0], cls=f"sv-sign sv-{health.value}", title=BADGES[health][1])
+    sign = _sign(run)
     about = {"title": f"{run.name}: {verdict_of(run)}"}
     if not links:
         return el("span", line, name, sign, tabindex="0", **about, **marks)
     return el("a", line, name, sign, href=f"live?run={quote(run.name)}", data_run=run.name, **about, **marks)
+
+
+def _sign(run: Drawn) -> Html:
+    """Of a run whose posterior is warned of the verdict's, for a green tick would belie it; of others that of its state."""
+    worst, health = run.snapshot.verdicts[:1], run.snapshot.status.health
+    if worst and worst[0].severity in ("alarm", "warning"):
+        return el("span", SIGNS[worst[0].severity], cls=f"sv-sign sv-{worst[0].severity}", title=worst[0].title)
+    return el("span", BADGES[health][0], cls=f"sv-sign sv-{health.value}", title=BADGES[health][1])
 
 
 def names_text(names: Sequence[str]) -> str:
