@@ -13,12 +13,12 @@ def test_a_bar_is_drawn_on_a_terminal_alone_and_names_are_no_markup(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "100")
-    for terminal in (False, True):
-        monkeypatch.setattr(sys.stderr, "isatty", lambda terminal=terminal: terminal)
+    for there in (False, True):
+        monkeypatch.setattr(sys.stderr, "isatty", lambda there=there: there)
         with progress_bar(TimeElapsedColumn()) as bar:
             bar.advance(bar.add_task("run [bold]1[/]", total=2))
         shown = capsys.readouterr()
-        assert shown.out == "" and ("run [bold]1[/]" in shown.err) is terminal and (shown.err != "") is terminal
+        assert shown.out == "" and ("run [bold]1[/]" in shown.err) is there and (shown.err != "") is there
 
 
 def test_batches_are_counted_in_lines_where_there_is_no_terminal(
