@@ -209,7 +209,7 @@ def fit(job: Job) -> None:
         trainer.fit(job.module, *loaders(job), ckpt_path=resume.path if resume else None, weights_only=True)
         if not saving.finished:
             saving.finish(trainer, job.module)
-        if monitor is not None and recorder.writes:
+        if monitor is not None and monitor.verdicts and recorder.writes:  # none where only the final scores were left to make
             say_verdict(monitor.verdicts[0], recorder.layout.root)
 
 

@@ -5,6 +5,8 @@ from pathlib import Path
 import orjson
 import pytest
 
+from backend import branch, preflight
+from backend.__main__ import main
 from shared.config import TrainConfig
 from shared.configuring import COMMAND_LINE, build_config, group_of_option, read_config_file
 from shared.errors import InputError
@@ -175,3 +177,12 @@ def test_unreadable_files_are_named(tmp_path: Path, name: str, content: bytes | 
     with pytest.raises(InputError, match=expected) as caught:
         read_config_file(path)
     assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(("command", "shown"), [("resume", branch.SHOWN), ("preflight", preflight.SHOWN)])
+def test_help_of_what_takes_options_of_train_shows_a_few_and_says_where_all_are(capsys, command, shown):
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    text = capsys.readouterr().out
+    assert [name for name in group_of_option() if f"--{name} " in text] == [name for name in group_of_option() if name in shown]
+    assert set(shown) <= set(group_of_option()) and "python -m backend train --help" in text

@@ -137,7 +137,7 @@ def test_what_is_missing_is_said(browser: Browser, address: str, runs: Path) -> 
     assert page.locator("[data-chart=coverage]").count() == 0
     check(page, "reconstruction-no-uncertainty", but=TABLES)
     page.goto(f"{address}?run=young")
-    expect(page.locator("[data-state=no-snapshot]")).to_contain_text("after step 200")
+    expect(page.locator("[data-state=no-snapshot]")).to_contain_text("after step 100")
     check(page, "reconstruction-none-yet", but=TABLES)
     write_step(RunLayout(runs / "young"), 200, events(claimed=0.5))
     wait_charts(page, "ranking")

@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from backend import branch, preflight
 from backend.__main__ import main
 from shared.config import TrainConfig
 from shared.configuring import build_config, group_of_option
@@ -111,15 +110,6 @@ def test_help_is_grouped_and_complete(capsys):
     assert all(f"--{option} " in text or f"--{option}," in text for option in group_of_option())
     assert all(f"\n{group}: " in text for group in TrainConfig.model_fields)
     assert len(text.split("options:")[0].splitlines()) < 12, "the usage does not repeat every option"
-
-
-@pytest.mark.parametrize(("command", "shown"), [("resume", branch.SHOWN), ("preflight", preflight.SHOWN)])
-def test_help_of_what_takes_options_of_train_shows_a_few_and_says_where_all_are(capsys, command, shown):
-    with pytest.raises(SystemExit):
-        main([command, "--help"])
-    text = capsys.readouterr().out
-    assert [name for name in group_of_option() if f"--{name} " in text] == [name for name in group_of_option() if name in shown]
-    assert set(shown) <= set(group_of_option()) and "python -m backend train --help" in text
 
 
 def test_config_files_and_what_overrides_what(stays, tmp_path):
