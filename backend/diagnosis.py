@@ -138,8 +138,10 @@ def _forecast(layout: RunLayout, info: RunInfo, last: Mapping[str, Any]) -> str 
     if made is not None:
         return made.sentence
     told = [event for event in each_row(layout.events) if event.get("kind") == "forecast" and "message" in event]
-    now = f"Now {last.get('active_units', 0):.0f} are active, with {last.get('kl', 0):.3g} nats per set."
-    before = f" Foretold at step {told[-1]['step']:,}: {told[-1]['message']} {now}" if told else ""
+    before = f" Foretold at step {told[-1]['step']:,}: {told[-1]['message']}" if told else ""
+    active, kl = number(last, "active_units"), number(last, "kl")
+    if told and active is not None and kl is not None:
+        before += f" Now {active:.0f} are active, with {kl:.3g} nats per set."
     return f"None. {unforeseen(last, schedule)}{before}"
 
 

@@ -30,6 +30,7 @@ import argparse
 import os
 import threading
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack
 from pathlib import Path
 
 import optuna
@@ -118,13 +119,11 @@ class Sweep:
     def run(self, jobs: int) -> None:
         """All trials that are left; the first Ctrl-C stops them between two steps, the second at once."""
         self.board.head(self._left, jobs, self.trainings.places)
-        with ThreadPoolExecutor(jobs) as pool, self.board:
-            try:
-                workers = [pool.submit(self._work, number) for number in range(jobs)]
-                self._see_through(workers)
-            except BaseException:  # the pool waits for its workers on the way out: none may begin another trial
-                self._stop()
-                raise
+        with ThreadPoolExecutor(jobs) as pool, self.board, ExitStack() as broken_off:
+            broken_off.callback(self._stop)  # the pool waits for its workers on the way out: none may begin another trial
+            workers = [pool.submit(self._work, number) for number in range(jobs)]
+            self._see_through(workers)
+            broken_off.pop_all()
         for worker in workers:
             worker.result()
         if self.refused is not None:

@@ -123,6 +123,8 @@ def test_forecast_now_or_as_last_told(tmp_path: Path, capsys: pytest.CaptureFixt
     text = " ".join(report_of(capsys, str(run.root))[1].split())
     assert "what lives now is what remains. Foretold at step 400: 2 of 64 units will remain" in text
     assert re.search(r"Now \d+ are active, with [\d.e-]+ nats per set\.", text), "what became of it"
+    run.evaluations.write_bytes(encode_line(600, {**row, "beta": 0.1, "active_units": None}))
+    assert "are active, with" not in report_of(capsys, str(run.root))[1], "it was not measured"
 
 
 def test_a_folder_of_runs_has_one_report_each_and_the_most_serious_status(

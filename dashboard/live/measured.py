@@ -50,7 +50,7 @@ def measured(snapshot: Snapshot) -> Measured | None:
     beat = snapshot.status.heartbeat
     now = snapshot.last_step if snapshot.last_step is not None else beat.step if beat else steps[-1]
     fast: bool | None = snapshot.config("monitor", "fast_detection", None)
-    preset = EVALUATED_EVERY[fast] if fast is not None else None
+    preset = EVALUATED_EVERY[fast] if isinstance(fast, bool) else None
     asked: int | None = snapshot.config("monitor", "update_frequency", preset)
     if (
         snapshot.probes[-1].get("source") == "training window"
